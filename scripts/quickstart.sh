@@ -1,0 +1,19 @@
+#!/bin/sh
+# From a fresh clone to scores: installs what is missing, builds the program mad, runs the quick benchmark.
+#   scripts/quickstart.sh [options of "mad benchmark", for example --layers hyena swiglu mh-attention swiglu]
+set -eu
+cd "$(dirname "$0")/.."
+. scripts/setup.sh
+# The options are for the program, not for the set-up.
+# shellcheck disable=SC2119
+mad_setup
+
+cmake --workflow --preset quickstart
+
+started=$(mktemp)
+trap 'rm -f "$started"' EXIT
+build/release/mad benchmark --preset quick "$@"
+report=$(find . -path ./build -prune -o -name report.html -newer "$started" -print | tail -n 1)
+if [ -n "$report" ]; then
+  echo "The report: $PWD/${report#./}"
+fi

@@ -1,0 +1,38 @@
+# Run by ctest: configures, builds and runs project/ in a new FOLDER, using mad in one WAY.
+cmake_minimum_required(VERSION 3.25)
+
+function(run)
+  execute_process(COMMAND ${ARGV} OUTPUT_VARIABLE output ERROR_VARIABLE output RESULT_VARIABLE result)
+  if(NOT result EQUAL 0)
+    list(JOIN ARGV " " command)
+    message(FATAL_ERROR "${command}\nended with ${result}:\n${output}")
+  endif()
+  set(output "${output}" PARENT_SCOPE)
+endfunction()
+
+file(REMOVE_RECURSE "${FOLDER}")
+if(WAY STREQUAL "find_package")
+  run("${CMAKE_COMMAND}" --install "${MAD_BUILD}" --prefix "${FOLDER}/prefix" --component library)
+  set(how "-DCMAKE_PREFIX_PATH=${FOLDER}/prefix" "-DMAD_VERSION_WANTED=${VERSION}")
+else()
+  set(how "-DMAD_SOURCE=${MAD_SOURCE}")
+endif()
+run("${CMAKE_COMMAND}" -G Ninja -S "${CMAKE_CURRENT_LIST_DIR}/project" -B "${FOLDER}/build"
+    "-DCMAKE_CXX_COMPILER=${COMPILER}" ${how})
+run("${CMAKE_COMMAND}" --build "${FOLDER}/build")
+run("${FOLDER}/build/consumer")
+if(NOT output MATCHES "^mad ${VERSION} [0-9a-f]+(-dirty)?\n$" AND NOT output STREQUAL "mad ${VERSION} unknown\n")
+  message(FATAL_ERROR "The program printed:\n${output}Expected: mad ${VERSION} <revision>")
+endif()
+
+# The headers are those just installed, or those of the source folder; not some other copy on this machine.
+file(READ "${FOLDER}/build/include_folders.txt" include_folders)
+list(GET include_folders 0 include_folder)
+if(WAY STREQUAL "find_package")
+  set(expected "${FOLDER}/prefix/include")
+else()
+  set(expected "${MAD_SOURCE}/include")
+endif()
+if(NOT include_folder STREQUAL expected)
+  message(FATAL_ERROR "mad's headers are taken from ${include_folder}, expected: ${expected}")
+endif()
