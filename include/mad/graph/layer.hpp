@@ -1,0 +1,73 @@
+// Copyright 2026 The mad authors. SPDX-License-Identifier: Apache-2.0
+/// \file
+/// What a layer is, and what follows from it: graph, plan, counts.
+#pragma once
+
+#include <mad/graph/diagnosis.hpp>
+#include <mad/graph/plan.hpp>
+
+#include <concepts>
+#include <string_view>
+
+namespace mad {
+
+/// A layer is a type with a name and a forward pass. Nothing else is needed and nothing is registered:
+///
+///     struct Halve {
+///       static constexpr std::string_view name = "halve";
+///       static constexpr mad::Value forward(mad::Value x) { return x * 0.5; }
+///     };
+///
+/// `forward` maps (B, L, D) to (B, L, D): it gets the tokens of width D and returns a value of one row per token. It
+/// must be causal and treat sequences independently; `mad::testing::check_layer` proves both.
+template <class L>
+concept Layer = requires(Value x) {
+  { L::name } -> std::convertible_to<std::string_view>;
+  { L::forward(x) } -> std::same_as<Value>;
+};
+
+/// The forward pass and, behind it, the backward pass of a layer at a width.
+template <Layer L, int Width>
+constexpr Graph build_graph(unsigned passes) {
+  Graph g;
+  Node in;
+  in.op = &ops::input_op;
+  in.domain = Domain::tokens;
+  in.width = Width;
+  g.append(in);
+  Value x{&g, 0};
+  Value y;
+  y = L::forward(x);
+  if (y.domain() != Domain::tokens) g.fail(Fault::wrong_domain, static_cast<int>(y.domain()), 0);
+  const Kind kind = y.node().op->kind;
+  // The output is memory of the model: give it a node that writes there and nowhere else.
+  if (kind != Kind::elementwise && kind != Kind::opaque) y = ops::make(g, ops::copy_op, y.domain(), y.width(), y);
+  g.output = y.id;
+  if (g.fault == Fault::none) {
+    Differentiator d(g, (passes & recompute) != 0);
+    d.run();
+    if (g.fault == Fault::none) {
+      const Node& dx = g.nodes[g.input_gradient >= 0 ? g.input_gradient : 0];
+      if (g.input_gradient < 0) {
+        g.input_gradient = zeros(g, Domain::tokens, Width).id;
+      } else if (dx.op->kind != Kind::elementwise && dx.op->kind != Kind::opaque) {
+        Value v{&g, g.input_gradient};
+        g.input_gradient = ops::make(g, ops::copy_op, v.domain(), v.width(), v).id;
+      }
+    }
+  }
+  return g;
+}
+
+/// A layer at a width: the only tag that generated code carries. `Passes` switches planner passes off, for proofs.
+template <Layer L, int Width, unsigned Passes = all_passes>
+struct Lowered {
+  using Description = L;
+  static constexpr int width = Width;
+  static constexpr Graph graph = build_graph<L, Width>(Passes);
+  static_assert(Diagnosis<L, Width, graph.fault, graph.fault_a, graph.fault_b, graph.fault_line>::value);
+  static constexpr int output_width = graph.nodes[graph.output].width;
+  static constexpr Plan plan = make_plan(graph, Passes);
+};
+
+}  // namespace mad
