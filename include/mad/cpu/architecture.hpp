@@ -1,0 +1,191 @@
+// Copyright 2026 The mad authors. SPDX-License-Identifier: Apache-2.0
+/// \file
+/// A model as the CPU sees it: a list of compiled blocks between an embedding and a head, and the parameters' places.
+#pragma once
+
+#include <mad/core/error.hpp>
+#include <mad/cpu/block.hpp>
+#include <mad/models/initial_values.hpp>
+#include <mad/models/model.hpp>
+#include <mad/train/parameter.hpp>
+
+#include <string>
+#include <vector>
+
+namespace mad::cpu {
+
+/// The blocks of a model. From a type by `architecture<LanguageModel<...>, T>()`, or put together at run time.
+template <class T>
+struct Architecture {
+  Backbone backbone = Backbone::language_model;
+  Norm norm = Norm::layer_norm;
+  Index width = 0;
+  std::vector<const Block<T>*> blocks;
+  const Block<T>* head_norm = nullptr;
+  const Block<T>* decoder = nullptr;  ///< of an auto-encoder
+
+  /// The reference's identifier: shorthands joined by '-', such as mA-Sg-mA-Sg.
+  std::string id() const {
+    std::string text;
+    for (const Block<T>* b : blocks) text += (text.empty() ? "" : "-") + std::string(b->shorthand);
+    return text;
+  }
+};
+
+namespace architecture_detail {
+
+template <class T, int Width, Norm N, class... L>
+void append_blocks(Architecture<T>& a, LayerList<L...>) {
+  (a.blocks.push_back(&block<Lowered<Residual<N, L>, Width>, T>), ...);
+}
+
+}  // namespace architecture_detail
+
+/// The blocks of a model type.
+template <class Model, class T>
+Architecture<T> architecture() {
+  Architecture<T> a;
+  a.backbone = Model::backbone;
+  a.norm = Model::norm;
+  a.width = Model::width;
+  architecture_detail::append_blocks<T, Model::width, Model::norm>(a, typename Model::Layers{});
+  a.head_norm = &block<Lowered<HeadNorm<Model::norm>, Model::width>, T>;
+  if constexpr (Model::backbone == Backbone::auto_encoder)
+    a.decoder = &block<Lowered<Decoder<Model::norm>, Model::width>, T>;
+  return a;
+}
+
+/// Where the parameters of a model lie, with the reference's names. All parts are offsets into one arena.
+struct ParameterLayout {
+  struct Part {
+    Index parameters = 0;  ///< offset in the parameter arena
+    Index constants = 0;   ///< offset in the arena of constants
+  };
+  std::vector<train::ParameterInfo> infos;
+  Index size = 0;
+  Index constants = 0;
+  Index token_embeds = 0;
+  Index position_embeds = -1;
+  Index cls_token = -1;
+  std::vector<Part> blocks;
+  Part decoder;
+  Part head_norm;
+  Index head_weight = 0;
+  Index head_bias = 0;
+};
+
+/// Maximum length that the blocks of a model are made for: the class token needs one place more.
+inline Index block_max_length(Backbone backbone, const ModelOptions& o) {
+  return o.max_length + (backbone == Backbone::auto_encoder && o.pooling == Pooling::cls ? 1 : 0);
+}
+
+namespace architecture_detail {
+
+inline Index append(ParameterLayout& layout, std::string name, std::vector<Index> shape, Role role) {
+  train::ParameterInfo info;
+  info.name = std::move(name);
+  info.size = 1;
+  for (Index d : shape) info.size *= d;
+  info.shape = std::move(shape);
+  info.offset = layout.size;
+  info.role = role;
+  layout.size += info.size;
+  layout.infos.push_back(std::move(info));
+  return layout.infos.back().offset;
+}
+
+inline ParameterLayout::Part append_layer(ParameterLayout& layout, const Graph& graph, const std::string& prefix,
+                                          Index max_length) {
+  const ParameterLayout::Part part{layout.size, layout.constants};
+  // The graph's own offsets: parameters with one row per position come after the others by their counts.
+  for (int i = 0; i < graph.parameter_count; ++i) {
+    const Parameter& p = graph.parameters[i];
+    if (p.is_constant) {
+      layout.constants += p.count(max_length);
+      continue;
+    }
+    std::vector<Index> shape;
+    for (int d = 0; d < p.rank; ++d) shape.push_back(p.dims[d] == Parameter::per_max_length ? max_length : p.dims[d]);
+    append(layout, prefix + std::string(p.name.view()), shape, p.role);
+    layout.infos.back().decay = p.decay;
+    layout.infos.back().learning_rate = p.learning_rate;
+  }
+  return part;
+}
+
+}  // namespace architecture_detail
+
+/// Places of all parameters. \throws UsageError if the options do not fit the backbone.
+template <class T>
+ParameterLayout make_layout(const Architecture<T>& a, const ModelOptions& o) {
+  using architecture_detail::append;
+  using architecture_detail::append_layer;
+  if (o.vocab_size < 1)
+    throw UsageError("model: vocab_size is " + std::to_string(o.vocab_size) + "; it must be at least 1");
+  if (o.max_length < 1)
+    throw UsageError("model: max_length is " + std::to_string(o.max_length) + "; it must be at least 1");
+  if (a.width < 4 && (o.positions == Positions::sinusoidal || a.backbone == Backbone::auto_encoder))
+    throw UsageError("model: sinusoidal positions need a width of at least 4, this model has " +
+                     std::to_string(a.width));
+  ParameterLayout layout;
+  const bool encoder = a.backbone == Backbone::auto_encoder;
+  const Index max_length = block_max_length(a.backbone, o);
+  layout.token_embeds = append(layout, "token_embeds.weight", {o.vocab_size, a.width}, Role::embedding);
+  if (o.positions == Positions::learned)
+    layout.position_embeds =
+        append(layout, encoder ? "enc_position_embeds" : "position_embeds", {o.max_length, a.width}, Role::embedding);
+  if (encoder && o.pooling == Pooling::cls)
+    layout.cls_token = append(layout, "cls_token", {1, 1, a.width}, Role::other);
+  for (std::size_t i = 0; i < a.blocks.size(); ++i)
+    layout.blocks.push_back(append_layer(layout, *a.blocks[i]->graph,
+                                         (encoder ? "encoder." : "model.") + std::to_string(i) + ".", max_length));
+  if (encoder) layout.decoder = append_layer(layout, *a.decoder->graph, "decoder.", o.max_length);
+  layout.head_norm = append_layer(layout, *a.head_norm->graph, "unembed.", o.max_length);
+  layout.head_weight = append(layout, "unembed.1.weight", {o.vocab_size, a.width}, Role::matrix);
+  layout.head_bias = append(layout, "unembed.1.bias", {o.vocab_size}, Role::bias);
+  return layout;
+}
+
+/// Initial values of all parameters and constants, from `seed`; the same for every number type.
+template <class T>
+void initialize(const Architecture<T>& a, const ModelOptions& o, const ParameterLayout& layout, std::uint64_t seed,
+                T* parameters, T* constants) {
+  random::Generator generator(seed);
+  std::vector<double> values;
+  const auto fill = [&](const Parameter& p, Index max_length, T* to, bool in_backbone) {
+    values.assign(static_cast<std::size_t>(p.count(max_length)), 0.0);
+    if (in_backbone)
+      fill_in_backbone(p, a.backbone, max_length, generator, values);
+    else
+      fill_initial(p, p.initial, max_length, generator, values);
+    for (std::size_t i = 0; i < values.size(); ++i) to[i] = static_cast<T>(values[i]);
+  };
+  const auto simple = [&](Index offset, Index rows, Initial initial) {
+    Parameter p;
+    p.dims[0] = static_cast<int>(rows);
+    p.dims[1] = static_cast<int>(a.width);
+    p.rank = 2;
+    p.initial = initial;
+    fill(p, 1, parameters + offset, false);
+  };
+  const auto layer = [&](const Graph& g, ParameterLayout::Part part, Index max_length) {
+    for (int i = 0; i < g.parameter_count; ++i) {
+      const Parameter& p = g.parameters[i];
+      T* base = p.is_constant ? constants + part.constants : parameters + part.parameters;
+      fill(p, max_length, base + p.offset(max_length), true);
+    }
+  };
+  simple(layout.token_embeds, o.vocab_size, Initial::normal(backbone_deviation));
+  if (layout.position_embeds >= 0) simple(layout.position_embeds, o.max_length, Initial::normal(1));
+  if (layout.cls_token >= 0) simple(layout.cls_token, 1, Initial::normal(1));
+  const Index max_length = block_max_length(a.backbone, o);
+  for (std::size_t i = 0; i < a.blocks.size(); ++i) layer(*a.blocks[i]->graph, layout.blocks[i], max_length);
+  if (a.decoder != nullptr) layer(*a.decoder->graph, layout.decoder, o.max_length);
+  layer(*a.head_norm->graph, layout.head_norm, o.max_length);
+  const bool all = a.backbone == Backbone::auto_encoder;
+  simple(layout.head_weight, o.vocab_size,
+         all ? Initial::normal(backbone_deviation) : Initial::uniform(1.0 / std::sqrt(static_cast<double>(a.width))));
+  for (Index v = 0; v < o.vocab_size; ++v) parameters[layout.head_bias + v] = T(0);
+}
+
+}  // namespace mad::cpu

@@ -1,0 +1,84 @@
+// Copyright 2026 The mad authors. SPDX-License-Identifier: Apache-2.0
+/// \file
+/// A lowered layer compiled for the CPU, and the table of functions by which a model calls it.
+#pragma once
+
+#include <mad/cpu/context.hpp>
+#include <mad/cpu/elementwise.hpp>
+#include <mad/cpu/kernels.hpp>
+
+#include <string_view>
+#include <utility>
+
+namespace mad::cpu {
+
+/// Runs one step of a plan: a loop over a run of elementwise nodes, or a kernel.
+template <class Low, int StepIndex, class T>
+[[gnu::noinline]] void run_step(const Context<T>& context) {
+  constexpr const Step& step = Low::plan.schedule.steps[StepIndex];
+  if constexpr (step.group) {
+    elementwise::Run<Low, StepIndex, T>::run(context);
+  } else {
+    constexpr int id = Low::plan.schedule.order[step.first];
+    Kernel<Low::graph.nodes[id].op>::run(Call<Low, id, T>{context});
+  }
+}
+
+template <class Low, Phase P, class T>
+void run_phase(const Context<T>& context) {
+  constexpr int begin = Low::plan.schedule.phase_begin[static_cast<int>(P)];
+  constexpr int end = Low::plan.schedule.phase_begin[static_cast<int>(P) + 1];
+  [&]<int... S>(std::integer_sequence<int, S...>) { (run_step<Low, begin + S, T>(context), ...); }
+  (std::make_integer_sequence<int, end - begin>{});
+}
+
+/// Sizes of the prepared values of a layer, in numbers, written to `sizes[slot]`.
+template <class Low, class T>
+void prepared_sizes(const Shape& shape, Index* sizes) {
+  [&]<int... I>(std::integer_sequence<int, I...>) {
+    (
+        [&] {
+          if constexpr (Low::graph.nodes[I].op->prepared && Low::plan.schedule.live[I])
+            sizes[Low::plan.location[I].base] =
+                Kernel<Low::graph.nodes[I].op>::template size<Call<Low, I, T>, T>(shape);
+        }(),
+        ...);
+  }
+  (std::make_integer_sequence<int, Low::graph.size>{});
+}
+
+/// A layer at a width and number type, with everything a model needs to run it. A model is a list of these, whether
+/// its layers were named in a type or on the command line.
+template <class T>
+struct Block {
+  std::string_view name;
+  std::string_view shorthand;
+  int width;
+  int output_width;
+  const Graph* graph;
+  const Plan* plan;
+  void (*run[phase_count])(const Context<T>&);  ///< by Phase
+  void (*prepared_sizes)(const Shape&, Index* sizes);
+};
+
+template <class L>
+constexpr std::string_view shorthand_of() {
+  if constexpr (requires { L::shorthand; })
+    return L::shorthand;
+  else
+    return L::name;
+}
+
+/// The one `Block` of a lowered layer.
+template <class Low, class T>
+inline constexpr Block<T> block{Low::Description::name,
+                                shorthand_of<typename Low::Description>(),
+                                Low::width,
+                                Low::output_width,
+                                &Low::graph,
+                                &Low::plan,
+                                {&run_phase<Low, Phase::prologue, T>, &run_phase<Low, Phase::forward, T>,
+                                 &run_phase<Low, Phase::backward, T>, &run_phase<Low, Phase::epilogue, T>},
+                                &prepared_sizes<Low, T>};
+
+}  // namespace mad::cpu

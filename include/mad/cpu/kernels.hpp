@@ -1,0 +1,320 @@
+// Copyright 2026 The mad authors. SPDX-License-Identifier: Apache-2.0
+/// \file
+/// Binds every operation of the vocabulary to its kernel on the CPU.
+#pragma once
+
+#include <mad/cpu/attention.hpp>
+#include <mad/cpu/context.hpp>
+#include <mad/cpu/linear.hpp>
+#include <mad/cpu/long_conv.hpp>
+#include <mad/cpu/norm.hpp>
+#include <mad/cpu/selective_scan.hpp>
+#include <mad/cpu/short_conv.hpp>
+#include <mad/cpu/sum.hpp>
+#include <mad/ops/attention.hpp>
+#include <mad/ops/linear.hpp>
+#include <mad/ops/long_conv.hpp>
+#include <mad/ops/norm.hpp>
+#include <mad/ops/selective_scan.hpp>
+#include <mad/ops/short_conv.hpp>
+
+#include <algorithm>
+
+namespace mad::cpu {
+
+template <>
+struct Kernel<&ops::linear_op> {
+  template <class C>
+  static void run(const C& call) {
+    constexpr Index in = C::operand(0).width;
+    const auto x = call.template in<0>();
+    using T = std::remove_const_t<std::remove_pointer_t<decltype(x.data)>>;
+    const T* bias = nullptr;
+    if constexpr (C::has(2)) bias = call.template in<2>().data;
+    linear_forward<T>(call.rows(), in, C::node.width, x, call.template in<1>().data, bias, call.out());
+  }
+};
+
+template <>
+struct Kernel<&ops::linear_input_gradient_op> {
+  template <class C>
+  static void run(const C& call) {
+    constexpr Index out = C::operand(0).width;
+    constexpr Index in = C::node.width;
+    const auto dy = call.template in<0>();
+    using T = std::remove_const_t<std::remove_pointer_t<decltype(dy.data)>>;
+    const auto dx = call.out();
+    if constexpr (C::has(2)) {
+      if (!call.template in_place<2>()) {
+        const auto addend = call.template in<2>();
+        for (Index r = 0; r < call.rows(); ++r) std::copy_n(addend.row(r), in, dx.row(r));
+      }
+    }
+    linear_input_gradient<T>(call.rows(), in, out, dy, call.template in<1>().data, C::has(2), dx);
+  }
+};
+
+template <>
+struct Kernel<&ops::linear_weight_gradient_op> {
+  template <class C>
+  static void run(const C& call) {
+    const auto dy = call.template in<0>();
+    using T = std::remove_const_t<std::remove_pointer_t<decltype(dy.data)>>;
+    const Index rows = rows_of(C::operand(0).domain, call.shape());
+    linear_weight_gradient<T>(rows, C::operand(1).width, C::operand(0).width, dy, call.template in<1>(),
+                              call.out().data);
+  }
+};
+
+template <>
+struct Kernel<&ops::sum_op> {
+  template <class C>
+  static void run(const C& call) {
+    constexpr Domain from = C::operand(0).domain;
+    constexpr Domain to = C::node.domain;
+    constexpr bool add = !per_batch(to) && from != to;
+    sum<from, to, C::operand(0).width, C::node.width, static_cast<Fold>(C::node.attribute[0]), add>(
+        call.shape(), call.template in<0>(), call.out());
+  }
+};
+
+template <>
+struct Kernel<&ops::concat_op> {
+  template <class C>
+  static void run(const C& call) {
+    [&]<int... K>(std::integer_sequence<int, K...>) {
+      Index column = 0;
+      ((copy_part<K>(call, column), column += C::operand(K).width), ...);
+    }
+    (std::make_integer_sequence<int, C::node.operands>{});
+  }
+
+private:
+  template <int K, class C>
+  static void copy_part(const C& call, Index column) {
+    const auto part = call.template in<K>();
+    const auto to = call.out().columns_from(column);
+    if (part.data == to.data) return;  // written in place by its own kernel
+    for (Index r = 0; r < call.rows(); ++r) std::copy_n(part.row(r), C::operand(K).width, to.row(r));
+  }
+};
+
+template <>
+struct Kernel<&ops::accumulate_op> {
+  template <class C>
+  static void run(const C& call) {
+    const auto from = call.template in<0>();
+    const auto to = call.out();
+    for (Index r = 0; r < call.rows(); ++r)
+      for (Index c = 0; c < C::node.width; ++c) to.row(r)[c] += from.row(r)[c];
+  }
+};
+
+template <>
+struct Kernel<&ops::norm_op> {
+  template <class C>
+  static void run(const C& call) {
+    constexpr Index width = C::node.width;
+    constexpr Index size = C::node.attribute[ops::norm::group_width];
+    const auto x = call.template in<0>();
+    using T = std::remove_const_t<std::remove_pointer_t<decltype(x.data)>>;
+    const T* weight = call.template in<1>().data;
+    const T* bias = nullptr;
+    if constexpr (C::has(2)) bias = call.template in<2>().data;
+    const double eps = C::node.number[0];
+    if constexpr (C::node.attribute[ops::norm::centred] != 0)
+      group_norm_forward<size>(x, weight, bias, call.out(), call.rows(), width, width / size, eps);
+    else
+      head_rms_norm_forward<size>(x, weight, call.out(), call.rows(), width / size, size, eps);
+  }
+};
+
+template <>
+struct Kernel<&ops::norm_gradient_op> {
+  template <class C>
+  static void run(const C& call) {
+    constexpr Index width = C::node.width;
+    constexpr Index size = C::node.attribute[ops::norm::group_width];
+    const auto dy = call.template in<0>();
+    using T = std::remove_const_t<std::remove_pointer_t<decltype(dy.data)>>;
+    const auto x = call.template in<1>();
+    const T* weight = call.template in<2>().data;
+    T* d_weight = call.template out<1>().data;
+    const double eps = C::node.number[0];
+    if constexpr (C::template is_result<2>())
+      group_norm_backward<size>(x, weight, dy, call.out(), d_weight, call.template out<2>().data, call.rows(), width,
+                                width / size, eps);
+    else
+      head_rms_norm_backward<size>(x, weight, dy, call.out(), d_weight, call.rows(), width / size, size, eps);
+  }
+};
+
+namespace binding {
+
+template <class C>
+AttentionSizes attention_sizes(int width) {
+  namespace a = ops::attention;
+  const Node& n = C::node;
+  const int heads = n.attribute[a::heads];
+  return {.heads = heads,
+          .kv_heads = n.attribute[a::kv_heads],
+          .head_dim = width / heads,
+          .window = n.attribute[a::window],
+          .scale = n.number[a::scale],
+          .rotary = n.attribute[a::rotary],
+          .rotary_base = n.number[a::rotary_base],
+          .interleaved = n.attribute[a::interleaved] != 0};
+}
+
+}  // namespace binding
+
+template <>
+struct Kernel<&ops::attention_op> {
+  template <class C>
+  static void run(const C& call) {
+    constexpr int head_dim = C::node.width / C::node.attribute[ops::attention::heads];
+    const auto q = call.template in<0>();
+    using T = std::remove_const_t<std::remove_pointer_t<decltype(q.data)>>;
+    attention_forward<head_dim, T>(call.shape(), binding::attention_sizes<C>(C::node.width), q, call.template in<1>(),
+                                   call.template in<2>(), call.template out<0>(), call.template out<1>(),
+                                   call.workspace());
+  }
+};
+
+template <>
+struct Kernel<&ops::attention_gradient_op> {
+  template <class C>
+  static void run(const C& call) {
+    constexpr int head_dim = C::node.width / C::node.attribute[ops::attention::heads];
+    const auto q = call.template in<0>();
+    using T = std::remove_const_t<std::remove_pointer_t<decltype(q.data)>>;
+    attention_backward<head_dim, T>(call.shape(), binding::attention_sizes<C>(C::node.width), q, call.template in<1>(),
+                                    call.template in<2>(), call.template in<3>(), call.template in<4>(),
+                                    call.template in<5>(), call.template out<0>(), call.template out<1>(),
+                                    call.template out<2>(), call.workspace());
+  }
+};
+
+template <>
+struct Kernel<&ops::short_conv_op> {
+  template <class C>
+  static void run(const C& call) {
+    constexpr int kernel = C::node.attribute[ops::short_conv::kernel];
+    const auto x = call.template in<0>();
+    using T = std::remove_const_t<std::remove_pointer_t<decltype(x.data)>>;
+    const T* bias = nullptr;
+    if constexpr (C::has(2)) bias = call.template in<2>().data;
+    short_conv_forward<kernel, T>(call.shape(),
+                                  {.channels = C::node.width, .input_width = C::operand(0).width, .kernel = kernel}, x,
+                                  call.template in<1>().data, bias, call.out(), call.workspace());
+  }
+};
+
+template <>
+struct Kernel<&ops::short_conv_gradient_op> {
+  template <class C>
+  static void run(const C& call) {
+    constexpr int kernel = C::node.attribute[ops::short_conv::kernel];
+    const auto dy = call.template in<0>();
+    using T = std::remove_const_t<std::remove_pointer_t<decltype(dy.data)>>;
+    T* d_bias = nullptr;
+    if constexpr (C::template is_result<2>()) d_bias = call.template out<2>().data;
+    short_conv_backward<kernel, T>(call.shape(),
+                                   {.channels = C::operand(0).width, .input_width = C::node.width, .kernel = kernel},
+                                   call.template in<1>(), call.template in<2>().data, dy, call.template out<0>(),
+                                   call.template out<1>().data, d_bias, call.workspace());
+  }
+};
+
+template <>
+struct Kernel<&ops::long_conv_prepare_op> {
+  template <class C, class T>
+  static Index size(const Shape& shape) {
+    return LongConv<T>(shape.length, channels<C>(), C::node.width).prepared_size();
+  }
+  template <class C>
+  static void run(const C& call) {
+    const auto h = call.template in<0>();
+    using T = std::remove_const_t<std::remove_pointer_t<decltype(h.data)>>;
+    LongConv<T>(call.shape().length, channels<C>(), C::node.width)
+        .prepare(h, call.template in<1>().data, call.out().data, call.workspace());
+  }
+
+private:
+  /// Channels of the convolution that the filter is prepared for.
+  template <class C>
+  static constexpr Index channels() {
+    return C::node.attribute[0];
+  }
+};
+
+template <>
+struct Kernel<&ops::long_conv_op> {
+  template <class C>
+  static void run(const C& call) {
+    const auto u = call.template in<0>();
+    using T = std::remove_const_t<std::remove_pointer_t<decltype(u.data)>>;
+    LongConv<T>(call.shape().length, C::node.width, C::operand(2).width)
+        .forward(call.shape().batch, u, call.template in<1>().data, call.out(), call.workspace());
+  }
+};
+
+template <>
+struct Kernel<&ops::long_conv_gradient_op> {
+  template <class C>
+  static void run(const C& call) {
+    const auto dy = call.template in<0>();
+    using T = std::remove_const_t<std::remove_pointer_t<decltype(dy.data)>>;
+    LongConv<T>(call.shape().length, C::node.width, C::operand(3).width)
+        .backward(call.shape().batch, call.template in<1>(), call.template in<2>().data, dy, call.template out<0>(),
+                  call.template out<1>(), call.template out<2>().data, call.workspace());
+  }
+};
+
+namespace binding {
+
+/// Operands u, dt, A, B, C, D of a scan from operand \p First on.
+template <int First, class T, class C>
+ScanOperands<T> scan_operands(const C& call) {
+  return {.u = call.template in<First>(),
+          .dt = call.template in<First + 1>(),
+          .a = call.template in<First + 2>().data,
+          .b = call.template in<First + 3>(),
+          .c = call.template in<First + 4>(),
+          .skip = call.template in<First + 5>().data};
+}
+
+}  // namespace binding
+
+template <>
+struct Kernel<&ops::selective_scan_op> {
+  template <class C>
+  static void run(const C& call) {
+    constexpr int states = C::node.attribute[ops::selective_scan::state_size];
+    const auto y = call.out();
+    using T = std::remove_pointer_t<decltype(y.data)>;
+    selective_scan_forward<states, T>(call.shape(), {.channels = C::node.width, .states = states},
+                                      binding::scan_operands<0, T>(call), y);
+  }
+};
+
+template <>
+struct Kernel<&ops::selective_scan_gradient_op> {
+  template <class C>
+  static void run(const C& call) {
+    constexpr int states = C::node.attribute[ops::selective_scan::state_size];
+    const auto du = call.template out<0>();
+    using T = std::remove_pointer_t<decltype(du.data)>;
+    const ScanGradients<T> gradients{.u = du,
+                                     .dt = call.template out<1>(),
+                                     .a = call.template out<4>().data,
+                                     .b = call.template out<2>(),
+                                     .c = call.template out<3>(),
+                                     .skip = call.template out<5>().data};
+    selective_scan_backward<states, T>(call.shape(), {.channels = C::node.width, .states = states},
+                                       binding::scan_operands<1, T>(call), call.template in<0>(), gradients,
+                                       call.workspace());
+  }
+};
+
+}  // namespace mad::cpu

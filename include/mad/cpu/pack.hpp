@@ -1,0 +1,85 @@
+// Copyright 2026 The mad authors. SPDX-License-Identifier: Apache-2.0
+/// \file
+/// A register of numbers that behaves like one number: what elementwise formulas are evaluated with on the CPU.
+#pragma once
+
+#include <mad/core/device.hpp>
+#include <mad/cpu/lanes.hpp>
+
+namespace mad::cpu {
+
+/// As many numbers as a register holds. Functions are Eigen's vectorised ones in single precision, and the standard
+/// library's, number by number, in double precision, where exactness matters more than speed.
+template <class T>
+struct Pack {
+  using Packet = typename Lanes<T>::Packet;
+  static constexpr Index size = Lanes<T>::size;
+  Packet v;
+
+  Pack() = default;
+  MAD_ALWAYS_INLINE inline explicit Pack(double c) : v(Lanes<T>::all(static_cast<T>(c))) {}
+  MAD_ALWAYS_INLINE inline static Pack of(const Packet& p) {
+    Pack r;
+    r.v = p;
+    return r;
+  }
+  MAD_ALWAYS_INLINE inline static Pack load(const T* p) { return of(Lanes<T>::load(p)); }
+  MAD_ALWAYS_INLINE inline static Pack all(T x) { return of(Lanes<T>::all(x)); }
+  MAD_ALWAYS_INLINE inline void store(T* p) const { Lanes<T>::store(p, v); }
+
+  MAD_ALWAYS_INLINE friend inline Pack operator+(Pack a, Pack b) { return of(Eigen::internal::padd(a.v, b.v)); }
+  MAD_ALWAYS_INLINE friend inline Pack operator-(Pack a, Pack b) { return of(Eigen::internal::psub(a.v, b.v)); }
+  MAD_ALWAYS_INLINE friend inline Pack operator*(Pack a, Pack b) { return of(Eigen::internal::pmul(a.v, b.v)); }
+  MAD_ALWAYS_INLINE friend inline Pack operator/(Pack a, Pack b) { return of(Eigen::internal::pdiv(a.v, b.v)); }
+  MAD_ALWAYS_INLINE friend inline Pack operator-(Pack a) { return of(Eigen::internal::pnegate(a.v)); }
+  MAD_ALWAYS_INLINE friend inline Pack max(Pack a, Pack b) { return of(Eigen::internal::pmax(a.v, b.v)); }
+  MAD_ALWAYS_INLINE friend inline Pack abs(Pack a) { return of(Eigen::internal::pabs(a.v)); }
+  MAD_ALWAYS_INLINE friend inline Pack sqrt(Pack a) { return of(Eigen::internal::psqrt(a.v)); }
+  MAD_ALWAYS_INLINE friend inline Pack step(Pack a) {
+    using namespace Eigen::internal;
+    return of(pand(pcmp_lt(Lanes<T>::zero(), a.v), Lanes<T>::all(T(1))));
+  }
+
+  friend inline Pack exp(Pack a) {
+    if constexpr (vectorised) return of(Eigen::internal::pexp(a.v));
+    return each(a, [](T x) { return std::exp(x); });
+  }
+  friend inline Pack log(Pack a) {
+    if constexpr (vectorised) return of(Eigen::internal::plog(a.v));
+    return each(a, [](T x) { return std::log(x); });
+  }
+  friend inline Pack log1p(Pack a) {
+    if constexpr (vectorised) return of(Eigen::internal::plog1p(a.v));
+    return each(a, [](T x) { return std::log1p(x); });
+  }
+  friend inline Pack tanh(Pack a) {
+    if constexpr (vectorised) return of(Eigen::internal::ptanh(a.v));
+    return each(a, [](T x) { return std::tanh(x); });
+  }
+  friend inline Pack sin(Pack a) {
+    if constexpr (vectorised) return of(Eigen::internal::psin(a.v));
+    return each(a, [](T x) { return std::sin(x); });
+  }
+  friend inline Pack cos(Pack a) {
+    if constexpr (vectorised) return of(Eigen::internal::pcos(a.v));
+    return each(a, [](T x) { return std::cos(x); });
+  }
+  friend inline Pack erf(Pack a) {
+    return each(a, [](T x) { return std::erf(x); });
+  }
+
+private:
+  static constexpr bool vectorised = sizeof(T) == 4 && Eigen::internal::packet_traits<T>::Vectorizable &&
+                                     Eigen::internal::packet_traits<T>::HasExp &&
+                                     Eigen::internal::packet_traits<T>::HasSin;
+
+  template <class F>
+  static Pack each(Pack a, F f) {
+    alignas(Lanes<T>::alignment) T x[size];
+    a.store(x);
+    for (Index i = 0; i < size; ++i) x[i] = f(x[i]);
+    return load(x);
+  }
+};
+
+}  // namespace mad::cpu

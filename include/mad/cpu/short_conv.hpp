@@ -1,0 +1,247 @@
+// Copyright 2026 The mad authors. SPDX-License-Identifier: Apache-2.0
+/// \file
+/// Depthwise causal convolution with a short kernel, and its gradients.
+#pragma once
+
+#include <mad/core/error.hpp>
+#include <mad/core/view.hpp>
+#include <mad/cpu/lanes.hpp>
+#include <mad/cpu/workspace.hpp>
+
+#include <algorithm>
+#include <string>
+
+namespace mad::cpu {
+
+/// Sizes of a short convolution. Output channel `c` reads input column `c % input_width`: with
+/// `input_width < channels` the input is tiled (Hyena's projection groups) without being copied.
+struct ShortConvSizes {
+  Index channels = 1;
+  Index input_width = 1;  ///< divides `channels`
+  Index kernel = 1;       ///< number of taps
+};
+
+namespace detail {
+
+/// Kernels up to this many taps keep their taps and a window of the input in registers.
+inline constexpr int short_conv_register_taps = 8;
+
+template <int Kernel>
+void check_short_conv(const ShortConvSizes& sizes) {
+  static_assert(Kernel >= 0, "the number of taps is positive, or 0 for one known only at run time");
+  const bool kernel_agrees = sizes.kernel >= 1 && (Kernel == 0 || sizes.kernel == Kernel);
+  if (!kernel_agrees || sizes.input_width < 1 || sizes.channels < 1 || sizes.channels % sizes.input_width != 0) {
+    throw UsageError("short convolution: sizes do not fit: channels " + std::to_string(sizes.channels) +
+                     ", input_width " + std::to_string(sizes.input_width) + ", kernel " + std::to_string(sizes.kernel) +
+                     (Kernel > 0 ? " (compiled for " + std::to_string(Kernel) + ")" : "") +
+                     "\nexpected at least one tap and an input_width that divides channels");
+  }
+}
+
+/// `weight` (channels, 1, kernel) as `kernel` rows of `padded` channels.
+template <class T>
+void transpose_taps(const ShortConvSizes& sizes, const T* weight, T* taps, Index padded) {
+  for (Index j = 0; j < sizes.kernel; ++j) {
+    for (Index c = 0; c < sizes.channels; ++c) taps[j * padded + c] = weight[c * sizes.kernel + j];
+  }
+}
+
+/// `Packets` registers of channels, all sequences: `count` is the number of channels in the last register.
+template <int Kernel, int Packets, class T>
+void short_conv_columns(const Shape& shape, Index count, View<const T> x, const T* taps, Index taps_stride,
+                        const T* bias, View<T> y) {
+  using L = Lanes<T>;
+  using Packet = typename L::Packet;
+  Packet tap[Packets * Kernel], offset[Packets];
+  unroll<Packets>([&](auto p) MAD_ALWAYS_INLINE {
+    unroll<Kernel>([&](auto j) MAD_ALWAYS_INLINE {
+      tap[p * Kernel + j] = L::load(taps + j * taps_stride + p * L::size, p == Packets - 1 ? count : L::size);
+    });
+    offset[p] = bias ? L::load(bias + p * L::size, p == Packets - 1 ? count : L::size) : L::zero();
+  });
+  for (Index b = 0; b < shape.batch; ++b) {
+    Packet window[Packets * Kernel];  // the last Kernel inputs of the sequence; zero before its beginning
+    unroll<Packets * Kernel>([&](auto i) MAD_ALWAYS_INLINE { window[i] = L::zero(); });
+    for (Index row = b * shape.length; row < (b + 1) * shape.length; ++row) {
+      unroll<Packets>([&](auto p) MAD_ALWAYS_INLINE {
+        const Index lanes = p == Packets - 1 ? count : L::size;
+        unroll<Kernel - 1>([&](auto j) MAD_ALWAYS_INLINE { window[p * Kernel + j] = window[p * Kernel + j + 1]; });
+        window[p * Kernel + Kernel - 1] = L::load(x.row(row) + p * L::size, lanes);
+        Packet sum = offset[p];
+        unroll<Kernel>([&](auto j)
+                           MAD_ALWAYS_INLINE { sum = L::mul_add(tap[p * Kernel + j], window[p * Kernel + j], sum); });
+        L::store(y.row(row) + p * L::size, sum, lanes);
+      });
+    }
+  }
+}
+
+/// Gradients of the columns above. Time runs backwards, so that one window of the output gradient serves both
+/// `dx[s] = sum_j w[j] dy[s+K-1-j]` and `dw[j] = sum_s x[s] dy[s+K-1-j]`. `d_taps` holds one more row: the bias.
+template <int Kernel, int Packets, class T>
+void short_conv_columns_backward(const Shape& shape, Index count, View<const T> x, const T* taps, Index taps_stride,
+                                 View<const T> d_y, View<T> d_x, bool add_to_d_x, T* d_taps) {
+  using L = Lanes<T>;
+  using Packet = typename L::Packet;
+  Packet tap[Packets * Kernel], d_tap[Packets * Kernel], d_bias[Packets];
+  unroll<Packets>([&](auto p) MAD_ALWAYS_INLINE {
+    unroll<Kernel>([&](auto j) MAD_ALWAYS_INLINE {
+      tap[p * Kernel + j] = L::load(taps + j * taps_stride + p * L::size, p == Packets - 1 ? count : L::size);
+      d_tap[p * Kernel + j] = L::zero();
+    });
+    d_bias[p] = L::zero();
+  });
+  for (Index b = 0; b < shape.batch; ++b) {
+    Packet window[Packets * Kernel];  // entry j: the output gradient j rows ahead; zero beyond the end
+    unroll<Packets * Kernel>([&](auto i) MAD_ALWAYS_INLINE { window[i] = L::zero(); });
+    for (Index row = (b + 1) * shape.length - 1; row >= b * shape.length; --row) {
+      unroll<Packets>([&](auto p) MAD_ALWAYS_INLINE {
+        const Index lanes = p == Packets - 1 ? count : L::size;
+        unroll<Kernel - 1>([&](auto i) MAD_ALWAYS_INLINE {
+          constexpr int j = Kernel - 1 - i;
+          window[p * Kernel + j] = window[p * Kernel + j - 1];
+        });
+        window[p * Kernel] = L::load(d_y.row(row) + p * L::size, lanes);
+        const Packet input = L::load(x.row(row) + p * L::size, lanes);
+        T* out = d_x.row(row) + p * L::size;
+        Packet sum = add_to_d_x ? L::load(out, lanes) : L::zero();
+        unroll<Kernel>([&](auto j) MAD_ALWAYS_INLINE {
+          const Packet ahead = window[p * Kernel + Kernel - 1 - j];
+          sum = L::mul_add(tap[p * Kernel + j], ahead, sum);
+          d_tap[p * Kernel + j] = L::mul_add(input, ahead, d_tap[p * Kernel + j]);
+        });
+        d_bias[p] = L::add(d_bias[p], window[p * Kernel]);
+        L::store(out, sum, lanes);
+      });
+    }
+  }
+  unroll<Packets>([&](auto p) MAD_ALWAYS_INLINE {
+    unroll<Kernel>([&](auto j) MAD_ALWAYS_INLINE {
+      L::store(d_taps + j * taps_stride + p * L::size, d_tap[p * Kernel + j], p == Packets - 1 ? count : L::size);
+    });
+    L::store(d_taps + Kernel * taps_stride + p * L::size, d_bias[p], p == Packets - 1 ? count : L::size);
+  });
+}
+
+/// One register of channels, any number of taps.
+template <class T>
+void short_conv_column(const Shape& shape, Index kernel, Index count, View<const T> x, const T* taps, Index taps_stride,
+                       const T* bias, View<T> y) {
+  using L = Lanes<T>;
+  using Packet = typename L::Packet;
+  const Packet offset = bias ? L::load(bias, count) : L::zero();
+  for (Index b = 0; b < shape.batch; ++b) {
+    for (Index t = 0; t < shape.length; ++t) {
+      const Index row = b * shape.length + t;
+      Packet sum = offset;
+      for (Index j = std::max<Index>(0, kernel - 1 - t); j < kernel; ++j) {
+        sum = L::mul_add(L::load(taps + j * taps_stride, count), L::load(x.row(row - (kernel - 1) + j), count), sum);
+      }
+      L::store(y.row(row), sum, count);
+    }
+  }
+}
+
+template <class T>
+void short_conv_column_backward(const Shape& shape, Index kernel, Index count, View<const T> x, const T* taps,
+                                Index taps_stride, View<const T> d_y, View<T> d_x, bool add_to_d_x, T* d_taps) {
+  using L = Lanes<T>;
+  using Packet = typename L::Packet;
+  for (Index b = 0; b < shape.batch; ++b) {
+    for (Index s = 0; s < shape.length; ++s) {
+      const Index row = b * shape.length + s;
+      Packet sum = add_to_d_x ? L::load(d_x.row(row), count) : L::zero();
+      for (Index j = std::max<Index>(0, s + kernel - shape.length); j < kernel; ++j) {
+        sum = L::mul_add(L::load(taps + j * taps_stride, count), L::load(d_y.row(row + kernel - 1 - j), count), sum);
+      }
+      L::store(d_x.row(row), sum, count);
+    }
+  }
+  for (Index j = 0; j <= kernel; ++j) {
+    const Index lag = kernel - 1 - j;
+    Packet sum = L::zero();
+    for (Index b = 0; b < shape.batch; ++b) {
+      for (Index t = std::max<Index>(0, lag); t < shape.length; ++t) {
+        const Index row = b * shape.length + t;
+        const Packet gradient = L::load(d_y.row(row), count);
+        sum = j < kernel ? L::mul_add(L::load(x.row(row - lag), count), gradient, sum) : L::add(sum, gradient);
+      }
+    }
+    L::store(d_taps + j * taps_stride, sum, count);
+  }
+}
+
+/// Cuts `width` channels into blocks of `Packets` registers, single registers and one partial register, and calls
+/// `body(first channel, Packets or 1 as a constant, channels in the last register)`.
+template <int Packets, class T, class Body>
+void for_channel_blocks(Index width, const Body& body) {
+  constexpr Index size = Lanes<T>::size;
+  Index c = 0;
+  for (; c + Packets * size <= width; c += Packets * size) body(c, std::integral_constant<int, Packets>{}, size);
+  for (; c < width; c += size) body(c, std::integral_constant<int, 1>{}, std::min(size, width - c));
+}
+
+}  // namespace detail
+
+/// `y[t,c] = bias[c] + sum_j weight[c,0,j] x[t-(K-1)+j, c % input_width]`, zero before a sequence's beginning; the last
+/// tap acts on the current position. x (tokens, input_width); weight (channels, 1, K); bias (channels) or null; y
+/// (tokens, channels), overwritten. `Kernel` is K, or 0 to take `sizes.kernel` at run time.
+template <int Kernel = 0, class T>
+void short_conv_forward(const Shape& shape, const ShortConvSizes& sizes, View<const T> x, const T* weight,
+                        const T* bias, View<T> y, Workspace& workspace) {
+  detail::check_short_conv<Kernel>(sizes);
+  Workspace::Frame frame(workspace);
+  const Index padded = sizes.channels;
+  T* taps = frame.template take<T>(sizes.kernel * padded);
+  detail::transpose_taps(sizes, weight, taps, padded);
+  // The registers of one block: taps, window and offset of each packet, and two to work with.
+  constexpr int packets = Kernel == 0 ? 1 : std::clamp((Lanes<T>::registers - 2) / (2 * Kernel + 1), 1, 4);
+  for (Index group = 0; group < sizes.channels; group += sizes.input_width) {
+    detail::for_channel_blocks<packets, T>(sizes.input_width, [&](Index c, auto block, Index count) {
+      const Index channel = group + c;
+      const T* offset = bias ? bias + channel : nullptr;
+      if constexpr (Kernel >= 1 && Kernel <= detail::short_conv_register_taps) {
+        detail::short_conv_columns<Kernel, block>(shape, count, x.columns_from(c), taps + channel, padded, offset,
+                                                  y.columns_from(channel));
+      } else {
+        detail::short_conv_column(shape, sizes.kernel, count, x.columns_from(c), taps + channel, padded, offset,
+                                  y.columns_from(channel));
+      }
+    });
+  }
+}
+
+/// Gradients of `short_conv_forward`: `d_x` (tokens, input_width) is overwritten, with the sum over the tiled copies;
+/// `d_weight` (channels, 1, K) and `d_bias` (channels, or null) are added to.
+template <int Kernel = 0, class T>
+void short_conv_backward(const Shape& shape, const ShortConvSizes& sizes, View<const T> x, const T* weight,
+                         View<const T> d_y, View<T> d_x, T* d_weight, T* d_bias, Workspace& workspace) {
+  detail::check_short_conv<Kernel>(sizes);
+  Workspace::Frame frame(workspace);
+  const Index padded = sizes.channels;
+  T* taps = frame.template take<T>(sizes.kernel * padded);
+  T* d_taps = frame.template take<T>((sizes.kernel + 1) * padded);
+  detail::transpose_taps(sizes, weight, taps, padded);
+  constexpr int packets = Kernel == 0 ? 1 : std::clamp((Lanes<T>::registers - 3) / (3 * Kernel + 1), 1, 4);
+  for (Index group = 0; group < sizes.channels; group += sizes.input_width) {
+    detail::for_channel_blocks<packets, T>(sizes.input_width, [&](Index c, auto block, Index count) {
+      const Index channel = group + c;
+      if constexpr (Kernel >= 1 && Kernel <= detail::short_conv_register_taps) {
+        detail::short_conv_columns_backward<Kernel, block>(shape, count, x.columns_from(c), taps + channel, padded,
+                                                           d_y.columns_from(channel), d_x.columns_from(c), group > 0,
+                                                           d_taps + channel);
+      } else {
+        detail::short_conv_column_backward(shape, sizes.kernel, count, x.columns_from(c), taps + channel, padded,
+                                           d_y.columns_from(channel), d_x.columns_from(c), group > 0, d_taps + channel);
+      }
+    });
+  }
+  for (Index j = 0; j < sizes.kernel; ++j) {
+    for (Index c = 0; c < sizes.channels; ++c) d_weight[c * sizes.kernel + j] += d_taps[j * padded + c];
+  }
+  if (d_bias) {
+    for (Index c = 0; c < sizes.channels; ++c) d_bias[c] += d_taps[sizes.kernel * padded + c];
+  }
+}
+
+}  // namespace mad::cpu
