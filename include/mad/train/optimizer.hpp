@@ -1,0 +1,239 @@
+// Copyright 2026 The mad authors. SPDX-License-Identifier: Apache-2.0
+/// \file
+/// AdamW and SGD over the flat arena of a model's parameters.
+#pragma once
+
+#include <mad/core/error.hpp>
+#include <mad/core/shape.hpp>
+#include <mad/train/fidelity.hpp>
+#include <mad/train/parameter.hpp>
+#include <mad/train/schedule.hpp>
+
+#include <Eigen/Core>
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace mad::train {
+
+enum class OptimizerKind { adamw, sgd };
+
+constexpr std::string_view name(OptimizerKind kind) { return kind == OptimizerKind::adamw ? "adamw" : "sgd"; }
+
+/// The inverse of `name`. \throws UsageError for any other text.
+inline OptimizerKind parse_optimizer(std::string_view text) {
+  if (text == "adamw") return OptimizerKind::adamw;
+  if (text == "sgd") return OptimizerKind::sgd;
+  throw UsageError("unknown optimizer '" + std::string(text) + "'. Known are adamw and sgd.");
+}
+
+struct OptimizerSettings {
+  OptimizerKind kind = OptimizerKind::adamw;
+  double weight_decay = 0;
+  double beta1 = 0.9;
+  double beta2 = 0.999;
+  double epsilon = 1e-8;
+  Fidelity fidelity = Fidelity::published;
+
+  /// The settings a mode implies: betas (0.9, 0.999) as published, (0.9, 0.98) as intended.
+  static constexpr OptimizerSettings of(Fidelity fidelity, OptimizerKind kind, double weight_decay) {
+    return {.kind = kind,
+            .weight_decay = weight_decay,
+            .beta1 = 0.9,
+            .beta2 = fidelity == Fidelity::published ? 0.999 : 0.98,
+            .epsilon = 1e-8,
+            .fidelity = fidelity};
+  }
+};
+
+/// One optimiser with its state. With gradient g, step n = 1, 2, ..., rate lr and decay wd,
+///
+///     AdamW   p <- p (1 - lr wd),  m <- b1 m + (1 - b1) g,  v <- b2 v + (1 - b2) g^2,
+///             p <- p - lr (m / (1 - b1^n)) / (sqrt(v / (1 - b2^n)) + eps)      (Loshchilov and Hutter 2019)
+///     SGD     p <- p - lr (g + wd p)
+///
+/// `Fidelity::published` treats all parameters alike; `Fidelity::intended` honours the marks on them: own learning
+/// rate, no decay. Parameters that are not trained are skipped in both.
+///
+/// A step is `begin_step`, then `update` on ranges that together cover the arena, in any order and on any threads;
+/// the result does not depend on how the arena was split.
+template <class T>
+class Optimizer {
+public:
+  /// \throws UsageError if a setting is out of range, Error if parameters overlap or are out of order.
+  Optimizer(const OptimizerSettings& settings, std::span<const ParameterInfo> parameters) : settings_(settings) {
+    check(settings);
+    for (const ParameterInfo& parameter : parameters) append(parameter);
+    if (settings.kind == OptimizerKind::adamw) {
+      first_moment_.assign(static_cast<std::size_t>(size_), T(0));
+      second_moment_.assign(static_cast<std::size_t>(size_), T(0));
+    }
+  }
+
+  /// Starts the next step at the schedule's rates.
+  void begin_step(const Schedule& schedule) {
+    begin_step(schedule.rate(), [&](double own) { return schedule.rate(own); });
+  }
+  /// Starts the next step at a given rate; own rates apply as they are.
+  void begin_step(double learning_rate) {
+    begin_step(learning_rate, [](double own) { return own; });
+  }
+
+  /// Applies the step to the elements [begin, end) of the arena.
+  void update(T* parameters, const T* gradients, Index begin, Index end) {
+    for (const Segment& segment : segments_) {
+      const Index from = std::max(begin, segment.begin);
+      const Index to = std::min(end, segment.end);
+      if (from >= to) continue;
+      if (settings_.kind == OptimizerKind::adamw) {
+        update_adamw(segment, parameters, gradients, from, to);
+      } else {
+        update_sgd(segment, parameters, gradients, from, to);
+      }
+    }
+  }
+
+  /// A whole step on one thread.
+  void step(T* parameters, const T* gradients, double learning_rate) {
+    begin_step(learning_rate);
+    update(parameters, gradients, 0, size_);
+  }
+
+  const OptimizerSettings& settings() const { return settings_; }
+  Index size() const { return size_; }              ///< elements of the arena up to the end of the last parameter
+  Index step_count() const { return step_count_; }  ///< steps begun so far
+
+  /// Running means of g and of g^2 in the arena's layout; empty for SGD.
+  std::span<const T> first_moment() const { return first_moment_; }
+  std::span<const T> second_moment() const { return second_moment_; }
+
+  /// Continues from an earlier state, bit for bit. \throws Error if the moments have another size.
+  void restore(Index step_count, std::span<const T> first_moment, std::span<const T> second_moment) {
+    if (first_moment.size() != first_moment_.size() || second_moment.size() != second_moment_.size()) {
+      throw Error("the optimiser's saved moments have " + std::to_string(first_moment.size()) + " and " +
+                  std::to_string(second_moment.size()) + " elements, expected " + std::to_string(first_moment_.size()) +
+                  " each. Is it the checkpoint of another model?");
+    }
+    step_count_ = step_count;
+    std::ranges::copy(first_moment, first_moment_.begin());
+    std::ranges::copy(second_moment, second_moment_.begin());
+  }
+
+private:
+  /// A run of neighbouring parameters that are treated alike.
+  struct Segment {
+    Index begin;
+    Index end;
+    double own_rate;  ///< not positive: the run's
+    bool decay;
+    double rate = 0;  ///< in the current step
+  };
+
+  /// Elements are always processed in blocks of this size, the last one padded, so that every element meets the same
+  /// instructions wherever a range begins or ends.
+  static constexpr Index block = 16;
+  using Block = Eigen::Array<T, block, 1>;
+
+  static Block load(const T* source, Index count) {
+    if (count == block) return Eigen::Map<const Block>(source);
+    Block padded = Block::Zero();
+    std::copy_n(source, count, padded.data());
+    return padded;
+  }
+  static void store(const Block& values, T* destination, Index count) {
+    if (count == block) {
+      Eigen::Map<Block>{destination} = values;
+    } else {
+      std::copy_n(values.data(), count, destination);
+    }
+  }
+
+  static void check(const OptimizerSettings& settings) {
+    const auto require = [](bool valid, const char* what, double found) {
+      if (!valid) throw UsageError(std::string(what) + ", found " + std::to_string(found) + ".");
+    };
+    require(settings.weight_decay >= 0 && std::isfinite(settings.weight_decay),
+            "the weight decay must be finite and not negative", settings.weight_decay);
+    require(settings.beta1 >= 0 && settings.beta1 < 1, "beta1 must lie in [0, 1)", settings.beta1);
+    require(settings.beta2 >= 0 && settings.beta2 < 1, "beta2 must lie in [0, 1)", settings.beta2);
+    require(settings.epsilon > 0, "epsilon must be positive", settings.epsilon);
+  }
+
+  void append(const ParameterInfo& parameter) {
+    if (parameter.offset < size_ || parameter.size < 0) {
+      throw Error("parameter '" + parameter.name + "' begins at element " + std::to_string(parameter.offset) +
+                  " of the arena, but the ones before end at " + std::to_string(size_) + ".");
+    }
+    size_ = parameter.offset + parameter.size;
+    if (!parameter.trained || parameter.size == 0) return;
+    const bool marked = settings_.fidelity == Fidelity::intended;
+    const double own_rate = marked && parameter.learning_rate > 0 ? parameter.learning_rate : 0;
+    const bool decay = !marked || parameter.decay;
+    if (!segments_.empty()) {
+      Segment& last = segments_.back();
+      if (last.end == parameter.offset && last.own_rate == own_rate && last.decay == decay) {
+        last.end = size_;
+        return;
+      }
+    }
+    segments_.push_back({parameter.offset, size_, own_rate, decay});
+  }
+
+  template <class OwnRate>
+  void begin_step(double learning_rate, const OwnRate& own_rate) {
+    ++step_count_;
+    for (Segment& segment : segments_) {
+      segment.rate = segment.own_rate > 0 ? own_rate(segment.own_rate) : learning_rate;
+    }
+    const double n = static_cast<double>(step_count_);
+    first_correction_ = 1 - std::pow(settings_.beta1, n);
+    second_correction_ = 1 - std::pow(settings_.beta2, n);
+  }
+
+  void update_adamw(const Segment& segment, T* parameters, const T* gradients, Index from, Index to) {
+    const T beta1 = static_cast<T>(settings_.beta1);
+    const T beta2 = static_cast<T>(settings_.beta2);
+    const T gain1 = static_cast<T>(1 - settings_.beta1);
+    const T gain2 = static_cast<T>(1 - settings_.beta2);
+    const T epsilon = static_cast<T>(settings_.epsilon);
+    const T keep = static_cast<T>(1 - (segment.decay ? segment.rate * settings_.weight_decay : 0));
+    const T rate = static_cast<T>(segment.rate / first_correction_);
+    const T scale = static_cast<T>(1 / std::sqrt(second_correction_));
+    for (Index i = from; i < to; i += block) {
+      const Index count = std::min(block, to - i);
+      const Block g = load(gradients + i, count);
+      const Block m = beta1 * load(first_moment_.data() + i, count) + gain1 * g;
+      const Block v = beta2 * load(second_moment_.data() + i, count) + gain2 * g * g;
+      const Block p = keep * load(parameters + i, count) - rate * m / (scale * v.sqrt() + epsilon);
+      store(m, first_moment_.data() + i, count);
+      store(v, second_moment_.data() + i, count);
+      store(p, parameters + i, count);
+    }
+  }
+
+  void update_sgd(const Segment& segment, T* parameters, const T* gradients, Index from, Index to) const {
+    const T keep = static_cast<T>(1 - (segment.decay ? segment.rate * settings_.weight_decay : 0));
+    const T rate = static_cast<T>(segment.rate);
+    for (Index i = from; i < to; i += block) {
+      const Index count = std::min(block, to - i);
+      const Block p = keep * load(parameters + i, count) - rate * load(gradients + i, count);
+      store(p, parameters + i, count);
+    }
+  }
+
+  OptimizerSettings settings_;
+  std::vector<Segment> segments_;
+  Index size_ = 0;
+  Index step_count_ = 0;
+  double first_correction_ = 1;
+  double second_correction_ = 1;
+  std::vector<T> first_moment_;
+  std::vector<T> second_moment_;
+};
+
+}  // namespace mad::train
