@@ -267,24 +267,17 @@ Matrix<double> matrix_of(const mad::train::Safetensors& file, const std::string&
 TEST_CASE("attention agrees with its definition for the usual head sizes") {
   check_head_dim<8>(8);
   check_head_dim<16>(16);
-  check_head_dim<32>(32);
   check_head_dim<64>(64);
-  check_head_dim<128>(128);
 }
 
 TEST_CASE("attention agrees with its definition for unusual head sizes") {
   check_head_dim<1>(1);
-  check_head_dim<2>(2);
   check_head_dim<3>(3);
-  check_head_dim<5>(5);
-  check_head_dim<12>(12);
-  check_head_dim<23>(23);
+  check_head_dim<20>(20);
 }
 
 TEST_CASE("attention agrees with its definition for head sizes known at run time") {
-  check_head_dim<0>(4);
-  check_head_dim<0>(8);
-  check_head_dim<0>(20);
+  for (const int head_dim : {1, 2, 5, 8, 12, 23, 32, 128}) check_head_dim<0>(head_dim);
 }
 
 TEST_CASE("attention gradients agree with finite differences") {
@@ -386,7 +379,7 @@ TEST_CASE("a number that is not one reaches the outputs that depend on it") {
   }
 }
 
-TEST_CASE("the exponential of the kernel is accurate to the last bits and 0 below the normal range") {
+TEST_CASE("the exponential of the kernel is accurate to the last bits, and 0 for a masked score") {
   using Packet = Eigen::internal::packet_traits<float>::type;
   constexpr int lanes = mad::cpu::packet_size<Packet>();
   double worst = 0;
@@ -397,12 +390,15 @@ TEST_CASE("the exponential of the kernel is accurate to the last bits and 0 belo
     for (int i = 0; i < lanes; ++i) {
       const double exact = std::exp2(static_cast<double>(in[i]));
       if (in[i] <= -127.0f) {
-        CHECK(result[i] <= exact);
+        CHECK(result[i] <= 0x1p-126f);
       } else if (in[i] > -126.0f) {
         worst = std::max(worst, std::abs(static_cast<double>(result[i]) / exact - 1));
       }
     }
   }
+  const Packet masked = Eigen::internal::pset1<Packet>(std::numeric_limits<float>::lowest() / 2);
+  Eigen::internal::pstore(result, mad::cpu::attention_detail::power_of_two(masked));
+  for (int i = 0; i < lanes; ++i) CHECK(result[i] == 0.0f);
   CHECK(worst < 2e-7);
   CHECK(worst > 0);
 }

@@ -132,8 +132,8 @@ Computed run(const Shape& shape, const ScanSizes& sizes, const Scan& in, const N
   Rows<T> y(Numbers(d_y.size(), 3.0), channels), d_u = y, d_dt = y;
   Rows<T> d_b(Numbers(in.b.size(), 3.0), states), d_c = d_b;
   std::vector<T> last(initial.size(), T(3)), d_initial = last, d_a(a.size(), T(1)), d_skip(skip.size(), T(1));
-  mad::cpu::selective_scan_forward<States, T>(shape, sizes, operands, y.view(), last.data());
   mad::cpu::Workspace workspace;
+  mad::cpu::selective_scan_forward<States, T>(shape, sizes, operands, y.view(), workspace, last.data());
   const ScanGradients<T> out{d_u.view(), d_dt.view(),   d_a.data(),      d_b.view(),
                              d_c.view(), d_skip.data(), d_initial.data()};
   mad::cpu::selective_scan_backward<States, T>(shape, sizes, operands, std::as_const(d_out).view(), out, workspace,
@@ -279,7 +279,8 @@ TEST_CASE("scanning in pieces is scanning at once", "[cpu][selective_scan]") {
                                         in.skip.data(),
                                         initial};
     const View<double> out{y.data() + begin * channels, channels};
-    mad::cpu::selective_scan_forward<4, double>({1, end - begin}, sizes, operands, out, last.data());
+    mad::cpu::Workspace workspace;
+    mad::cpu::selective_scan_forward<4, double>({1, end - begin}, sizes, operands, out, workspace, last.data());
   };
   Numbers whole(z(length * channels)), pieces = whole, last(z(channels * states)), middle = last, end = last;
   scan_rows(0, length, in.initial.data(), whole, last);
@@ -294,7 +295,9 @@ TEST_CASE("a scan whose sizes differ from the compiled ones is refused", "[cpu][
   std::vector<double> y(16);
   const ScanOperands<double> operands{{x.data(), 1}, {x.data(), 1}, x.data(), {x.data(), 1}, {x.data(), 1}, nullptr};
   const View<double> out{y.data(), 1};
-  CHECK_THROWS_AS((mad::cpu::selective_scan_forward<4, double>({1, 1}, {1, 3}, operands, out)), mad::UsageError);
+  mad::cpu::Workspace workspace;
+  CHECK_THROWS_AS((mad::cpu::selective_scan_forward<4, double>({1, 1}, {1, 3}, operands, out, workspace)),
+                  mad::UsageError);
 }
 
 TEST_CASE("the scan reproduces the reference", "[cpu][selective_scan][golden]") {

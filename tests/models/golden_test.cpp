@@ -37,7 +37,7 @@ std::vector<int> tokens(const train::Safetensors& file, const std::string& key) 
 }
 
 void load(cpu::Model<double>& model, const train::Safetensors& file, const std::string& prefix) {
-  for (const train::ParameterInfo& p : model.layout().infos)
+  for (const ParameterInfo& p : model.layout().infos)
     file.copy_to(prefix + p.name, p.shape, model.parameters() + p.offset);
 }
 
@@ -58,7 +58,7 @@ void check_model(const std::string& name, ModelOptions options) {
   cpu::BatchOutput<double> out;
   model.gradient(batch, out);
   CHECK(std::abs(out.loss - file.values<double>("loss")[0]) < 1e-9);
-  for (const train::ParameterInfo& p : model.layout().infos) {
+  for (const ParameterInfo& p : model.layout().infos) {
     INFO("gradient of " << p.name);
     CHECK(relative_error(model.gradients() + p.offset, file.values<double>("grad." + p.name), 0) < 1e-9);
   }
@@ -88,7 +88,7 @@ void check_trace(const std::string& name, ModelOptions options, train::Optimizer
     model.evaluate(batch, out);
     CHECK(std::abs(out.loss - after[step]) < 1e-9);
   }
-  for (const train::ParameterInfo& p : model.layout().infos) {
+  for (const ParameterInfo& p : model.layout().infos) {
     INFO("final value of " << p.name);
     CHECK(relative_error(model.parameters() + p.offset, file.values<double>("param_final." + p.name), 1) < 1e-9);
   }

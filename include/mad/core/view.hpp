@@ -21,7 +21,12 @@ struct View {
   constexpr View rows_from(Index r) const { return {row(r), stride}; }
   constexpr View columns_from(Index c) const { return {data + c, stride}; }
 
-  constexpr operator View<const T>() const requires(!std::is_const_v<T>) { return {data, stride}; }
+  /// Reading through a view that could write. (A template, because nvcc warns of a conversion of View<const T> to
+  /// itself.)
+  template <class U>
+  requires(std::is_same_v<U, const T> && !std::is_const_v<T>) constexpr operator View<U>() const {
+    return {data, stride};
+  }
 };
 
 }  // namespace mad

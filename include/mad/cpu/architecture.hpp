@@ -7,7 +7,7 @@
 #include <mad/cpu/block.hpp>
 #include <mad/models/initial_values.hpp>
 #include <mad/models/model.hpp>
-#include <mad/train/parameter.hpp>
+#include <mad/models/parameter_info.hpp>
 
 #include <string>
 #include <vector>
@@ -61,7 +61,7 @@ struct ParameterLayout {
     Index parameters = 0;  ///< offset in the parameter arena
     Index constants = 0;   ///< offset in the arena of constants
   };
-  std::vector<train::ParameterInfo> infos;
+  std::vector<ParameterInfo> infos;
   Index size = 0;
   Index constants = 0;
   Index token_embeds = 0;
@@ -82,7 +82,7 @@ inline Index block_max_length(Backbone backbone, const ModelOptions& o) {
 namespace architecture_detail {
 
 inline Index append(ParameterLayout& layout, std::string name, std::vector<Index> shape, Role role) {
-  train::ParameterInfo info;
+  ParameterInfo info;
   info.name = std::move(name);
   info.size = 1;
   for (Index d : shape) info.size *= d;

@@ -21,11 +21,10 @@ struct Load {
 
 /// What a run reads and writes. Arguments are numbered members of the run (>= 0) or loads (< 0: ~index).
 struct Table {
-  static constexpr int max_members = 96;
-  Load loads[max_members]{};
+  Load loads[2 * longest_run]{};  // at most two operands each
   int load_count = 0;
-  int argument[max_members][2]{};
-  int members[max_members]{};
+  int argument[longest_run][2]{};
+  int members[longest_run]{};
   int count = 0;
 };
 
@@ -59,7 +58,6 @@ constexpr Table make_table(const Graph& g, const Plan& plan, int step_index) {
 template <class Low, int StepIndex, class T>
 struct Run {
   static constexpr Table table = make_table(Low::graph, Low::plan, StepIndex);
-  static_assert(Low::plan.schedule.steps[StepIndex].count <= Table::max_members);
   static constexpr const Node& first = Low::graph.nodes[table.members[0]];
   static constexpr int width = first.width;
 

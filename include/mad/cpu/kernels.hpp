@@ -294,7 +294,7 @@ struct Kernel<&ops::selective_scan_op> {
     const auto y = call.out();
     using T = std::remove_pointer_t<decltype(y.data)>;
     selective_scan_forward<states, T>(call.shape(), {.channels = C::node.width, .states = states},
-                                      binding::scan_operands<0, T>(call), y);
+                                      binding::scan_operands<0, T>(call), y, call.workspace());
   }
 };
 

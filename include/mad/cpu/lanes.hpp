@@ -13,6 +13,13 @@
 /// For lambdas whose captures must stay in registers.
 #define MAD_ALWAYS_INLINE __attribute__((always_inline))
 
+// g++ takes the deliberately undefined registers inside its own AVX-512 functions for uninitialised variables.
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wuninitialized"
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#endif
+
 namespace mad::cpu {
 
 /// Calls `body` with the compile-time constants 0 .. Count-1. Arrays of packets that are indexed by them become
@@ -117,3 +124,7 @@ private:
 };
 
 }  // namespace mad::cpu
+
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic pop
+#endif

@@ -43,11 +43,14 @@ struct ScanGradients {
 namespace detail {
 
 /// States of a channel are independent of each other, so they are scanned in groups that fit into registers.
-inline constexpr int scan_group = Lanes<float>::registers >= 32 ? 8 : 4;
+template <int States>
+inline constexpr int scan_group = States == 0 ? 4 : std::min(States, Lanes<float>::registers >= 32 ? 8 : 4);
 
-/// The backward pass keeps two packets per token, state and register of channels for this many tokens times states;
-/// longer sequences are cut into chunks, and the states at their borders are kept instead.
-inline constexpr Index scan_chunk_states = 512;
+/// Tokens scanned for all channels before the next ones: the rows stay in the second level of cache while registers of
+/// channels pass over them, and so does what the backward pass keeps per token and state.
+constexpr Index scan_chunk(const Shape& shape, const ScanSizes& sizes, Index group) {
+  return std::clamp<Index>(std::min<Index>(1024 / group, 65536 / sizes.channels), 1, shape.length);
+}
 
 inline void check_scan(const ScanSizes& sizes, int states) {
   if (sizes.channels < 1 || sizes.states < 1 || (states != 0 && sizes.states != states)) {
@@ -57,24 +60,57 @@ inline void check_scan(const ScanSizes& sizes, int states) {
   }
 }
 
-/// A group of states of one call: `Group` states from `first` on, in registers of channels ("panels").
+/// `Group` states from `first` on, in registers of channels ("panels"). The state of a panel, and whatever has its
+/// shape, is `sizes.states` packets; a pointer to it points at the group's first.
 template <int Group, class T>
 class ScanGroup {
 public:
   using L = Lanes<T>;
   using Packet = typename L::Packet;
 
-  ScanGroup(const Shape& shape, const ScanSizes& sizes, const ScanOperands<T>& in, Index first)
-      : shape_(shape), sizes_(sizes), in_(in), first_(first), panels_((sizes.channels + L::size - 1) / L::size) {}
+  ScanGroup(const ScanSizes& sizes, const ScanOperands<T>& in, Index first)
+      : sizes_(sizes), in_(in), first_(first), panels_((sizes.channels + L::size - 1) / L::size) {}
 
-  void forward(View<T> y, T* final_state) const {
-    for (Index b = 0; b < shape_.batch; ++b) {
-      for (Index p = 0; p < panels_; ++p) {
-        Packet a[Group], state[Group];
-        load_transposed(in_.a, 0, p, a);
-        load_initial(b, p, state);
+  /// The states of sequence `b` in `from` (batch, channels, states), or zero if it is null.
+  void load_states(const T* from, Index b, T* states) const {
+    for (Index p = 0; p < panels_; ++p) {
+      Packet state[Group];
+      unroll<Group>([&](auto n) MAD_ALWAYS_INLINE { state[n] = L::zero(); });
+      if (from) load_transposed(from, b, p, state);
+      store_packets(at(states, p), state);
+    }
+  }
+  void store_states(const T* states, Index b, T* to) const {
+    for (Index p = 0; p < panels_; ++p) {
+      Packet state[Group];
+      load_packets(at(states, p), state);
+      store_transposed(to, b, p, state);
+    }
+  }
+  void add_states(const T* states, T* to) const {
+    for (Index p = 0; p < panels_; ++p) {
+      for (Index i = 0; i < count(p); ++i) {
+        for (Index n = 0; n < Group; ++n) {
+          to[(p * L::size + i) * sizes_.states + first_ + n] += at(states, p)[n * L::size + i];
+        }
+      }
+    }
+  }
+
+  /// Takes `states` over rows `begin .. end-1`, from `from` to `to`; writes the output unless `y` is empty.
+  void forward(Index begin, Index end, const T* from, T* to, View<T> y) const {
+    for (Index p = 0; p < panels_; ++p) {
+      Packet a[Group], state[Group];
+      load_transposed(in_.a, 0, p, a);
+      load_packets(at(from, p), state);
+      if (!y.data) {
+        for (Index row = begin; row < end; ++row) {
+          const Packet dt = token(in_.dt, row, p);
+          advance(a, dt, L::mul(dt, token(in_.u, row, p)), in_.b.row(row) + first_, state);
+        }
+      } else {
         const Packet skip = in_.skip ? L::load(in_.skip + p * L::size, count(p)) : L::zero();
-        for (Index row = b * shape_.length; row < (b + 1) * shape_.length; ++row) {
+        for (Index row = begin; row < end; ++row) {
           const Packet dt = token(in_.dt, row, p), u = token(in_.u, row, p);
           advance(a, dt, L::mul(dt, u), in_.b.row(row) + first_, state);
           const T* c = in_.c.row(row) + first_;
@@ -83,62 +119,26 @@ public:
           unroll<Group>([&](auto n) MAD_ALWAYS_INLINE { sum = L::mul_add(state[n], L::all(c[n]), sum); });
           L::store(out, sum, count(p));
         }
-        if (final_state) store_transposed(final_state, b, p, state);
       }
+      store_packets(at(to, p), state);
     }
   }
 
-  void backward(View<const T> d_y, const T* d_final_state, const ScanGradients<T>& out, Workspace& workspace) const {
-    Workspace::Frame frame(workspace);
-    const Index chunk = std::clamp<Index>(scan_chunk_states / Group, 1, shape_.length);
-    const Index chunks = (shape_.length + chunk - 1) / chunk;
-    const Index registers = panels_ * packets;  // elements of one packet per state and panel
-    T* borders = frame.template take<T>(chunks * registers);
-    T* d_state = frame.template take<T>(registers);
-    T* d_a = frame.template take<T>(registers);
-    T* d_skip = frame.template take<T>(panels_ * L::size);
-    T* tape = frame.template take<T>(2 * chunk * packets);
-    T* d_maps = frame.template take<T>(2 * chunk * packets);
-    std::fill_n(d_a, registers, T(0));
-    std::fill_n(d_skip, panels_ * L::size, T(0));
-    for (Index b = 0; b < shape_.batch; ++b) {
-      for (Index p = 0; p < panels_; ++p) {
-        find_borders(b, p, chunk, chunks, borders + p * packets, registers);
-        Packet last[Group];
-        unroll<Group>([&](auto n) MAD_ALWAYS_INLINE { last[n] = L::zero(); });
-        if (d_final_state) load_transposed(d_final_state, b, p, last);
-        store_packets(d_state + p * packets, last);
-      }
-      for (Index k = chunks - 1; k >= 0; --k) {
-        const Index begin = b * shape_.length + k * chunk;
-        const Index end = std::min(begin + chunk, (b + 1) * shape_.length);
-        std::fill_n(d_maps, 2 * (end - begin) * packets, T(0));
-        for (Index p = 0; p < panels_; ++p) {
-          record(begin, end, p, borders + k * registers + p * packets, tape);
-          reverse(begin, end, p, tape, d_y, out, d_maps, d_state + p * packets, d_a + p * packets,
-                  d_skip + p * L::size);
-        }
-        for (Index row = begin; row < end; ++row) {
-          const T* sums = d_maps + 2 * (row - begin) * packets;
-          for (Index n = 0; n < Group; ++n) {
-            out.b.row(row)[first_ + n] = L::sum(L::load(sums + 2 * n * L::size));
-            out.c.row(row)[first_ + n] = L::sum(L::load(sums + (2 * n + 1) * L::size));
-          }
-        }
-      }
-      if (!out.initial_state) continue;
-      for (Index p = 0; p < panels_; ++p) {
-        Packet first[Group];
-        load_packets(d_state + p * packets, first);
-        store_transposed(out.initial_state, b, p, first);
-      }
-    }
+  /// Gradients for rows `begin .. end-1` from the states before them. `d_states` is the gradient of the states after
+  /// them and becomes that of the states before; `d_a` and `d_skip` gather per panel. `tape` and `d_maps` are room for
+  /// two packets per row and state of the group.
+  void backward(Index begin, Index end, const T* states, View<const T> d_y, const ScanGradients<T>& out, T* d_states,
+                T* d_a, T* d_skip, T* tape, T* d_maps) const {
+    std::fill_n(d_maps, 2 * (end - begin) * packets, T(0));
     for (Index p = 0; p < panels_; ++p) {
-      for (Index i = 0; i < count(p); ++i) {
-        for (Index n = 0; n < Group; ++n) {
-          out.a[(p * L::size + i) * sizes_.states + first_ + n] += d_a[p * packets + n * L::size + i];
-        }
-        if (first_ == 0 && out.skip) out.skip[p * L::size + i] += d_skip[p * L::size + i];
+      record(begin, end, p, at(states, p), tape);
+      reverse(begin, end, p, tape, d_y, out, d_maps, at(d_states, p), at(d_a, p), d_skip + p * L::size);
+    }
+    for (Index row = begin; row < end; ++row) {
+      const T* sums = d_maps + 2 * (row - begin) * packets;
+      for (Index n = 0; n < Group; ++n) {
+        out.b.row(row)[first_ + n] = L::sum(L::load(sums + 2 * n * L::size));
+        out.c.row(row)[first_ + n] = L::sum(L::load(sums + (2 * n + 1) * L::size));
       }
     }
   }
@@ -146,6 +146,10 @@ public:
 private:
   static constexpr Index packets = Group * L::size;  // elements of one packet per state
 
+  template <class U>
+  U* at(U* states, Index panel) const {
+    return states + (panel * sizes_.states + first_) * L::size;
+  }
   Index count(Index panel) const { return std::min(L::size, sizes_.channels - panel * L::size); }
   Packet token(View<const T> x, Index row, Index panel) const {
     return L::load(x.row(row) + panel * L::size, count(panel));
@@ -175,10 +179,6 @@ private:
       for (Index n = 0; n < Group; ++n) channel[n] = values[n * L::size + i];
     }
   }
-  void load_initial(Index b, Index panel, Packet* state) const {
-    unroll<Group>([&](auto n) MAD_ALWAYS_INLINE { state[n] = L::zero(); });
-    if (in_.initial_state) load_transposed(in_.initial_state, b, panel, state);
-  }
 
   /// One step: `state = exp(dt a) state + input b`, `input = dt u`.
   static MAD_ALWAYS_INLINE inline void advance(const Packet* a, const Packet& dt, const Packet& input, const T* b,
@@ -188,27 +188,11 @@ private:
     });
   }
 
-  /// The states before every chunk, `distance` elements apart.
-  void find_borders(Index b, Index panel, Index chunk, Index chunks, T* borders, Index distance) const {
-    Packet a[Group], state[Group];
-    load_transposed(in_.a, 0, panel, a);
-    load_initial(b, panel, state);
-    store_packets(borders, state);
-    for (Index k = 1; k < chunks; ++k) {
-      const Index begin = b * shape_.length + (k - 1) * chunk;
-      for (Index row = begin; row < begin + chunk; ++row) {
-        const Packet dt = token(in_.dt, row, panel);
-        advance(a, dt, L::mul(dt, token(in_.u, row, panel)), in_.b.row(row) + first_, state);
-      }
-      store_packets(borders + k * distance, state);
-    }
-  }
-
   /// Runs a chunk forward and keeps, per row and state, the decay and the decayed state: the state is that plus input.
-  void record(Index begin, Index end, Index panel, const T* border, T* tape) const {
+  void record(Index begin, Index end, Index panel, const T* states, T* tape) const {
     Packet a[Group], state[Group];
     load_transposed(in_.a, 0, panel, a);
-    load_packets(border, state);
+    load_packets(states, state);
     for (Index row = begin; row < end; ++row, tape += 2 * packets) {
       const Packet dt = token(in_.dt, row, panel), input = L::mul(dt, token(in_.u, row, panel));
       const T* b = in_.b.row(row) + first_;
@@ -273,21 +257,26 @@ private:
     L::store(d_skip, sum_skip);
   }
 
-  Shape shape_;
   ScanSizes sizes_;
   ScanOperands<T> in_;
   Index first_, panels_;
 };
 
-/// Calls `body(group size as a constant, first state)` for groups that cover `states`. `States` is their number, or 0.
-template <int States, class Body>
-void for_scan_groups(Index states, const Body& body) {
-  constexpr int largest = States == 0 ? 4 : std::min(States, scan_group);
+/// Calls `body(group, first)` for groups that cover the states. `States` is their number, or 0.
+template <int States, class T, class Body>
+void for_scan_groups(const ScanSizes& sizes, const ScanOperands<T>& in, const Body& body) {
+  constexpr int largest = scan_group<States>;
   Index first = 0;
-  for (; first + largest <= states; first += largest) body(std::integral_constant<int, largest>{}, first);
+  for (; first + largest <= sizes.states; first += largest) body(ScanGroup<largest, T>(sizes, in, first));
   if constexpr (States == 0 || States % largest != 0) {
-    for (; first < states; ++first) body(std::integral_constant<int, 1>{}, first);
+    for (; first < sizes.states; ++first) body(ScanGroup<1, T>(sizes, in, first));
   }
+}
+
+/// Elements of the states of all channels, one sequence.
+template <class T>
+constexpr Index scan_states_size(const ScanSizes& sizes) {
+  return (sizes.channels + Lanes<T>::size - 1) / Lanes<T>::size * Lanes<T>::size * sizes.states;
 }
 
 }  // namespace detail
@@ -297,11 +286,22 @@ void for_scan_groups(Index states, const Body& body) {
 /// `States` is `sizes.states`, or 0 to take it at run time.
 template <int States = 0, class T>
 void selective_scan_forward(const Shape& shape, const ScanSizes& sizes, const ScanOperands<T>& in, View<T> y,
-                            T* final_state = nullptr) {
+                            Workspace& workspace, T* final_state = nullptr) {
   detail::check_scan(sizes, States);
-  detail::for_scan_groups<States>(sizes.states, [&](auto group, Index first) {
-    detail::ScanGroup<group, T>(shape, sizes, in, first).forward(y, final_state);
-  });
+  Workspace::Frame frame(workspace);
+  T* states = frame.template take<T>(detail::scan_states_size<T>(sizes));
+  const Index chunk = detail::scan_chunk(shape, sizes, detail::scan_group<States>);
+  for (Index b = 0; b < shape.batch; ++b) {
+    detail::for_scan_groups<States>(sizes, in,
+                                    [&](const auto& group) { group.load_states(in.initial_state, b, states); });
+    const Index end = (b + 1) * shape.length;
+    for (Index row = b * shape.length; row < end; row += chunk) {
+      detail::for_scan_groups<States>(
+          sizes, in, [&](const auto& group) { group.forward(row, std::min(row + chunk, end), states, states, y); });
+    }
+    if (!final_state) continue;
+    detail::for_scan_groups<States>(sizes, in, [&](const auto& group) { group.store_states(states, b, final_state); });
+  }
 }
 
 /// Gradients of `selective_scan_forward`; the states are computed again. `d_final_state` (batch, channels, states) is
@@ -310,9 +310,43 @@ template <int States = 0, class T>
 void selective_scan_backward(const Shape& shape, const ScanSizes& sizes, const ScanOperands<T>& in, View<const T> d_y,
                              const ScanGradients<T>& out, Workspace& workspace, const T* d_final_state = nullptr) {
   detail::check_scan(sizes, States);
-  detail::for_scan_groups<States>(sizes.states, [&](auto group, Index first) {
-    detail::ScanGroup<group, T>(shape, sizes, in, first).backward(d_y, d_final_state, out, workspace);
-  });
+  Workspace::Frame frame(workspace);
+  constexpr Index largest = detail::scan_group<States>;
+  const Index size = detail::scan_states_size<T>(sizes), padded = size / sizes.states;
+  const Index chunk = detail::scan_chunk(shape, sizes, largest), chunks = (shape.length + chunk - 1) / chunk;
+  T* states = frame.template take<T>(chunks * size);  // before each chunk
+  T* d_states = frame.template take<T>(size);
+  T* d_a = frame.template take<T>(size);
+  T* d_skip = frame.template take<T>(padded);
+  T* tape = frame.template take<T>(2 * chunk * largest * Lanes<T>::size);
+  T* d_maps = frame.template take<T>(2 * chunk * largest * Lanes<T>::size);
+  std::fill_n(d_a, size, T(0));
+  std::fill_n(d_skip, padded, T(0));
+  const auto for_groups = [&](const auto& body) { detail::for_scan_groups<States>(sizes, in, body); };
+  for (Index b = 0; b < shape.batch; ++b) {
+    const Index begin = b * shape.length, end = begin + shape.length;
+    for_groups([&](const auto& group) {
+      group.load_states(in.initial_state, b, states);
+      group.load_states(d_final_state, b, d_states);
+    });
+    for (Index k = 1; k < chunks; ++k) {
+      for_groups([&](const auto& group) {
+        group.forward(begin + (k - 1) * chunk, begin + k * chunk, states + (k - 1) * size, states + k * size, {});
+      });
+    }
+    for (Index k = chunks - 1; k >= 0; --k) {
+      for_groups([&](const auto& group) {
+        const Index from = begin + k * chunk;
+        group.backward(from, std::min(from + chunk, end), states + k * size, d_y, out, d_states, d_a, d_skip, tape,
+                       d_maps);
+      });
+    }
+    if (!out.initial_state) continue;
+    for_groups([&](const auto& group) { group.store_states(d_states, b, out.initial_state); });
+  }
+  for_groups([&](const auto& group) { group.add_states(d_a, out.a); });
+  if (!out.skip) return;
+  for (Index c = 0; c < sizes.channels; ++c) out.skip[c] += d_skip[c];
 }
 
 }  // namespace mad::cpu

@@ -4,13 +4,10 @@
 #pragma once
 
 #include <mad/core/error.hpp>
-#include <mad/random/generator.hpp>
-#include <mad/train/early_stop.hpp>
-#include <mad/train/metrics.hpp>
+#include <mad/models/parameter_info.hpp>
 #include <mad/train/optimizer.hpp>
-#include <mad/train/parameter.hpp>
 #include <mad/train/safetensors.hpp>
-#include <mad/train/schedule.hpp>
+#include <mad/train/state.hpp>
 
 #include <filesystem>
 #include <span>
@@ -18,28 +15,6 @@
 #include <vector>
 
 namespace mad::train {
-
-/// What was measured in one epoch.
-struct EpochRecord {
-  Metrics train;
-  Metrics test;
-  double rate = 0;     ///< learning rate
-  double seconds = 0;  ///< training and evaluation
-};
-
-/// Where a run stands, besides its parameters and the optimiser's moments.
-struct TrainingState {
-  std::vector<EpochRecord> epochs;     ///< complete ones
-  std::vector<Metrics> batches;        ///< of the epoch that has begun, in order
-  std::vector<Index> batch_sequences;  ///< sequences in each of them
-  random::Pcg64State shuffle;          ///< generator before the order of this epoch was drawn
-  Schedule::State schedule;
-  EarlyStop::State early_stop;
-  double best_perplexity = std::numeric_limits<double>::infinity();
-  Index best_epoch = -1;
-  Index steps = 0;
-  double seconds = 0;  ///< of all sessions
-};
 
 namespace checkpoint_detail {
 

@@ -5,8 +5,8 @@
 
 #include <mad/core/error.hpp>
 #include <mad/core/shape.hpp>
+#include <mad/models/parameter_info.hpp>
 #include <mad/train/fidelity.hpp>
-#include <mad/train/parameter.hpp>
 #include <mad/train/schedule.hpp>
 
 #include <Eigen/Core>

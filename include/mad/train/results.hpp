@@ -7,6 +7,7 @@
 #include <mad/core/files.hpp>
 #include <mad/core/shape.hpp>
 #include <mad/train/metrics.hpp>
+#include <mad/train/state.hpp>
 
 #include <nlohmann/json.hpp>
 
@@ -75,12 +76,6 @@ std::optional<T> parse_number(std::string_view text) {
 }
 
 }  // namespace detail
-
-/// The final numbers of a run. Accuracies are macro accuracies (`Metrics::accuracy`).
-struct Results {
-  Metrics train;
-  Metrics test;
-};
 
 /// The header of `results.csv`.
 inline constexpr std::string_view results_header = "train_acc,train_ppl,train_loss,test_acc,test_ppl,test_loss";

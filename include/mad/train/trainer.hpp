@@ -1,87 +1,25 @@
 // Copyright 2026 The mad authors. SPDX-License-Identifier: Apache-2.0
 /// \file
-/// Trains a model on the two halves of a dataset, as the reference does, and leaves everything in a folder.
+/// Trains a model on the two halves of a dataset, as the reference does.
 #pragma once
 
 #include <mad/core/error.hpp>
-#include <mad/core/files.hpp>
-#include <mad/core/version.hpp>
 #include <mad/random/generator.hpp>
 #include <mad/tasks/dataset.hpp>
-#include <mad/train/checkpoint.hpp>
 #include <mad/train/interrupt.hpp>
 #include <mad/train/progress.hpp>
-#include <mad/train/results.hpp>
 #include <mad/train/settings.hpp>
-
-#include <nlohmann/json.hpp>
+#include <mad/train/state.hpp>
 
 #include <algorithm>
 #include <chrono>
 #include <cmath>
-#include <filesystem>
 #include <numeric>
-#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
 namespace mad::train {
-
-/// How a run ended.
-enum class Outcome {
-  finished,     ///< all epochs, or stopped early by a rule
-  interrupted,  ///< by a signal; saved, can be resumed
-  diverged,     ///< the loss or the accuracy was no finite number
-};
-
-constexpr std::string_view name(Outcome outcome) {
-  switch (outcome) {
-    case Outcome::finished:
-      return "finished";
-    case Outcome::interrupted:
-      return "interrupted";
-    case Outcome::diverged:
-      return "diverged";
-  }
-  return "";
-}
-
-/// What came of a run.
-struct RunReport {
-  Outcome outcome = Outcome::finished;
-  StopReason stop = StopReason::none;
-  Results results;                  ///< of the weights with the smallest test perplexity
-  std::vector<EpochRecord> epochs;  ///< learning curve
-  Index best_epoch = -1;
-  Index steps = 0;
-  double seconds = 0;
-  std::string message;  ///< for a person: why it stopped, how to go on
-};
-
-/// Where a run keeps its files, and what it says of itself.
-struct RunFiles {
-  std::filesystem::path folder;        ///< empty: nothing is written
-  nlohmann::ordered_json description;  ///< model, task, data: what determines the run besides its TrainSettings
-  nlohmann::ordered_json environment;  ///< revision, compiler, device, threads: recorded, but not compared on resume
-};
-
-inline nlohmann::ordered_json to_json(const TrainSettings& s) {
-  nlohmann::ordered_json j;
-  j["epochs"] = s.epochs;
-  j["batch_size"] = s.batch_size;
-  j["lr"] = s.learning_rate;
-  j["weight_decay"] = s.weight_decay;
-  j["min_lr"] = s.min_learning_rate;
-  j["optimizer"] = name(s.optimizer);
-  j["scheduler"] = name(s.schedule);
-  j["scheduler_applied"] = name(applied(s.schedule, s.fidelity));
-  j["early_stop"] = s.early_stop;
-  j["stop_patience"] = s.patience;
-  j["seed"] = s.seed;
-  j["fidelity"] = name(s.fidelity);
-  return j;
-}
 
 /// \throws UsageError if a setting is out of range.
 inline void validate(const TrainSettings& s) {
@@ -104,12 +42,12 @@ template <class Model, class T = float>
 class Trainer {
 public:
   Trainer(Model& model, const tasks::CompactExamples& train, const tasks::CompactExamples& test,
-          const TrainSettings& settings, RunFiles files = {})
+          const TrainSettings& settings, RunStore<T>* store = nullptr)
       : model_(model),
         train_(train),
         test_(test),
         settings_((validate(settings), settings)),
-        files_(std::move(files)),
+        store_(store),
         optimizer_(OptimizerSettings::of(settings.fidelity, settings.optimizer, settings.weight_decay),
                    model.layout().infos),
         schedule_({.kind = applied(settings.schedule, settings.fidelity),
@@ -122,7 +60,7 @@ public:
                        std::to_string(test.rows) + " examples; each needs at least 1");
   }
 
-  /// Runs until the end, from the last checkpoint in the folder if there is one. `interrupt` is asked after each step.
+  /// Runs until the end, from where the store left off if it kept something. `interrupt` is asked after each step.
   RunReport run(Progress* progress = nullptr, const InterruptGuard* interrupt = nullptr,
                 const std::string& label = {}) {
     begin();
@@ -151,10 +89,7 @@ public:
     report.message = report.stop == StopReason::none ? "trained " + std::to_string(settings_.epochs) + " epochs"
                                                      : "stopped after " + std::to_string(state_.epochs.size()) +
                                                            " epochs: " + std::string(name(report.stop));
-    if (writes()) {
-      write_results(results_file(files_.folder), report.results);
-      write_record(record_file(files_.folder), record(report));
-    }
+    if (store_ != nullptr) store_->ended(report);
     return report;
   }
 
@@ -162,18 +97,10 @@ private:
   using Clock = std::chrono::steady_clock;
   static double since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
-  bool writes() const { return !files_.folder.empty(); }
   Index epoch() const { return static_cast<Index>(state_.epochs.size()); }
-  std::filesystem::path last_file() const { return checkpoint_folder(files_.folder) / "last.safetensors"; }
-  std::filesystem::path best_file() const { return checkpoint_folder(files_.folder) / "best.safetensors"; }
   Index batches_per_epoch() const { return (train_.rows + settings_.batch_size - 1) / settings_.batch_size; }
 
-  /// What a checkpoint must agree with to be continued.
-  std::string identity() const {
-    nlohmann::ordered_json j = files_.description;
-    j["training"] = to_json(settings_);
-    return j.dump();
-  }
+  typename RunStore<T>::View view() { return {state_, {model_.parameters(), best_.size()}, best_, optimizer_}; }
 
   void begin() {
     state_ = {};
@@ -181,23 +108,12 @@ private:
     diverged_ = false;
     pending_stop_ = StopReason::none;
     best_.assign(model_.parameters(), model_.parameters() + model_.layout().size);
-    if (!writes()) return;
-    if (std::filesystem::exists(last_file())) {
-      state_ = load_checkpoint<T>(last_file(), model_.layout().infos, model_.parameters(), optimizer_, identity());
-      schedule_.restore(state_.schedule);
-      early_stop_.restore(state_.early_stop);
-      // An epoch that ended the run left its reason in the counts; asking again gives the same answer.
-      if (!state_.epochs.empty() && state_.batches.empty())
-        pending_stop_ = early_stop_.last_answer(state_.epochs.back().test.accuracy);
-      if (state_.best_epoch >= 0 && std::filesystem::exists(best_file())) {
-        const Safetensors file = Safetensors::read(best_file());
-        load_parameters(file, std::span<const ParameterInfo>(model_.layout().infos), best_.data());
-      }
-      log_.emplace(MetricsLog::resume(metrics_file(files_.folder), epoch()));
-    } else {
-      log_.emplace(MetricsLog::create(metrics_file(files_.folder)));
-      write_record(record_file(files_.folder), record({}, "running"));
-    }
+    if (store_ == nullptr || !store_->restore(view())) return;
+    schedule_.restore(state_.schedule);
+    early_stop_.restore(state_.early_stop);
+    // An epoch that ended the run left its reason in the counts; asking again gives the same answer.
+    if (!state_.epochs.empty() && state_.batches.empty())
+      pending_stop_ = early_stop_.last_answer(state_.epochs.back().test.accuracy);
   }
 
   /// False if the epoch was not completed.
@@ -247,14 +163,7 @@ private:
       state_.best_epoch = epoch() - 1;
       best_.assign(model_.parameters(), model_.parameters() + model_.layout().size);
     }
-    if (!writes()) return;
-    if (better) save_parameters<T>(best_file(), model_.layout().infos, best_.data(), identity());
-    save_checkpoint<T>(last_file(), model_.layout().infos, model_.parameters(), optimizer_, state_, identity());
-    log_->add({.epoch = epoch() - 1, .step = state_.steps - 1, .test_epoch = test});
-    log_->add({.epoch = epoch() - 1,
-               .step = state_.steps - 1,
-               .train_epoch = state_.epochs.back().train,
-               .train_step = last});
+    if (store_ != nullptr) store_->end_epoch(view(), better, last);
   }
 
   void restore_best() {
@@ -312,11 +221,7 @@ private:
   RunReport record_interruption(RunReport& report) {
     fill(report, Outcome::interrupted);
     report.message = "interrupted in epoch " + std::to_string(epoch() + 1) + " of " + std::to_string(settings_.epochs);
-    if (writes()) {
-      save_checkpoint<T>(last_file(), model_.layout().infos, model_.parameters(), optimizer_, state_, identity());
-      write_record(record_file(files_.folder), record(report));
-      report.message += "; saved to '" + last_file().string() + "'. The same command goes on from there.";
-    }
+    if (store_ != nullptr) report.message += store_->interrupted(view(), report);
     return report;
   }
 
@@ -327,54 +232,19 @@ private:
                      std::to_string(diverged_ ? epoch() + 1 : epoch()) + ". Try a smaller --lr.";
     const double nan = std::numeric_limits<double>::quiet_NaN();
     report.results.train = report.results.test = {nan, nan, nan, nan};
-    if (writes()) {
-      write_record(record_file(files_.folder), record(report));
-      std::filesystem::remove(last_file());
-    }
+    if (store_ != nullptr) store_->ended(report);
     return report;
-  }
-
-  nlohmann::ordered_json record(const RunReport& report, const char* status = nullptr) const {
-    nlohmann::ordered_json j;
-    j["mad"] = version;
-    j["status"] = status != nullptr ? std::string(status) : std::string(name(report.outcome));
-    j["fidelity"] = name(settings_.fidelity);
-    for (const auto& [key, value] : files_.description.items()) j[key] = value;
-    j["training"] = to_json(settings_);
-    j["environment"] = files_.environment;
-    if (status == nullptr) {
-      j["stop"] = name(report.stop);
-      j["message"] = report.message;
-      j["epochs_trained"] = report.epochs.size();
-      j["best_epoch"] = report.best_epoch;
-      j["steps"] = report.steps;
-      j["seconds"] = report.seconds;
-      if (report.outcome == Outcome::finished) {
-        const auto metrics = [](const Metrics& m) {
-          nlohmann::ordered_json o;
-          o["accuracy"] = m.accuracy;
-          o["micro_accuracy"] = m.micro_accuracy;
-          o["perplexity"] = m.perplexity;
-          o["loss"] = m.loss;
-          return o;
-        };
-        j["train"] = metrics(report.results.train);
-        j["test"] = metrics(report.results.test);
-      }
-    }
-    return j;
   }
 
   Model& model_;
   const tasks::CompactExamples& train_;
   const tasks::CompactExamples& test_;
   TrainSettings settings_;
-  RunFiles files_;
+  RunStore<T>* store_;
   Optimizer<T> optimizer_;
   Schedule schedule_;
   EarlyStop early_stop_;
   TrainingState state_;
-  std::optional<MetricsLog> log_;
   std::vector<T> best_;
   typename Model::Output output_;
   double last_loss_ = std::numeric_limits<double>::quiet_NaN();

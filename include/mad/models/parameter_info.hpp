@@ -1,6 +1,6 @@
 // Copyright 2026 The mad authors. SPDX-License-Identifier: Apache-2.0
 /// \file
-/// What training knows about a parameter: its name, its place in the arena, and the marks the optimiser honours.
+/// What is known of a parameter at run time: its name, its place in the arena, and the marks the optimiser honours.
 #pragma once
 
 #include <mad/core/shape.hpp>
@@ -9,9 +9,7 @@
 #include <string>
 #include <vector>
 
-namespace mad::train {
-
-using mad::Role;
+namespace mad {
 
 /// One parameter. All parameters of a model lie in one flat arena, in the order of their offsets; gradients and the
 /// optimiser's moments have the same layout.
@@ -26,4 +24,4 @@ struct ParameterInfo {
   double learning_rate = 0;  ///< own rate (`Fidelity::intended`); not positive: the rate of the run
 };
 
-}  // namespace mad::train
+}  // namespace mad
