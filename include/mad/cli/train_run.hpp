@@ -1,0 +1,158 @@
+// Copyright 2026 The mad authors. SPDX-License-Identifier: Apache-2.0
+/// \file
+/// One training of one model on one task, from its data to its record: what `mad train` does once, a sweep often.
+#pragma once
+
+#include <mad/cli/model_choice.hpp>
+#include <mad/core/error.hpp>
+#include <mad/cpu/model.hpp>
+#include <mad/protocol/names.hpp>
+#include <mad/tasks/dataset_files.hpp>
+#include <mad/tasks/setting_json.hpp>
+#include <mad/train/run_folder.hpp>
+#include <mad/train/trainer.hpp>
+
+#include <Eigen/Core>
+#include <nlohmann/json.hpp>
+
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <utility>
+
+namespace mad::cli {
+
+/// A training, fully decided.
+struct TrainRun {
+  tasks::Task task;
+  tasks::Setting setting;
+  ModelPlan model;
+  train::TrainSettings training;
+  std::filesystem::path folder;  ///< empty: nothing is written
+
+  /// What determines the run besides `training`; a finished or interrupted run is taken up only if it is equal.
+  nlohmann::ordered_json description() const {
+    nlohmann::ordered_json j;
+    j["task"] = tasks::to_json(setting);
+    j["task_version"] = task.version;
+    j["model"] = model.to_json();
+    j["number_type"] = "float32";
+    return j;
+  }
+};
+
+/// Where a run was made; recorded, and not compared.
+inline nlohmann::ordered_json environment(int threads) {
+  nlohmann::ordered_json j;
+  j["revision"] = revision();
+#ifdef __clang__
+  j["compiler"] = "clang " __clang_version__;
+#else
+  j["compiler"] = "g++ " __VERSION__;
+#endif
+  j["device"] = "cpu";
+  j["instruction_sets"] = Eigen::SimdInstructionSetsInUse();
+  j["threads"] = threads;
+  return j;
+}
+
+namespace detail {
+
+/// The first value that differs, such as `model.dim is 128, must be 64`; empty if none does.
+inline std::string first_difference(const nlohmann::ordered_json& found, const nlohmann::ordered_json& expected,
+                                    const std::string& path = {}) {
+  for (const auto& [key, value] : expected.items()) {
+    const std::string name = path.empty() ? key : path + "." + key;
+    if (!found.is_object() || !found.contains(key)) return name + " is missing, must be " + value.dump();
+    const nlohmann::ordered_json& other = found.at(key);
+    if (value.is_object()) {
+      const std::string inside = first_difference(other, value, name);
+      if (!inside.empty()) return inside;
+    } else if (other != value) {
+      return name + " is " + other.dump() + ", must be " + value.dump();
+    }
+  }
+  return "";
+}
+
+}  // namespace detail
+
+/// The results of a run that is finished: its folder holds `results.csv`, ours or the reference's. Nothing if there is
+/// none.
+/// \throws Error if the file is damaged; UsageError if the folder's `run.json` says that the results are another run's.
+inline std::optional<train::Results> finished_results(const TrainRun& run) {
+  namespace fs = std::filesystem;
+  std::error_code ignored;
+  if (run.folder.empty() || !fs::exists(train::results_file(run.folder), ignored)) return std::nullopt;
+  const train::Results results = train::read_results(train::results_file(run.folder));
+  const fs::path record = train::record_file(run.folder);
+  if (!fs::exists(record, ignored)) return results;
+  nlohmann::ordered_json expected = run.description();
+  expected["training"] = train::to_json(run.training);
+  // Through text and back, so that both sides have numbers of the same kinds.
+  const std::string difference =
+      detail::first_difference(train::read_record(record), nlohmann::ordered_json::parse(expected.dump()));
+  if (!difference.empty())
+    throw UsageError("the folder " + mad::detail::quoted(run.folder) +
+                     " holds the results of another run: in run.json " + difference +
+                     ".\nGive another --log-path or --log-base-path, or move the folder away.");
+  return results;
+}
+
+/// The data of a setting, in the form that models take. \param data_path where they are kept; empty: in memory only
+inline tasks::StoredDataset data_for(const tasks::Task& task, const tasks::Setting& setting,
+                                     const std::filesystem::path& data_path) {
+  if (data_path.empty()) return {.data = task.generate(setting), .folder = {}};
+  return tasks::load_or_generate(task, setting, data_path);
+}
+
+/// Trains, or goes on where an interrupted session stopped. The seed of `run.training` determines the initial weights
+/// too. \throws UsageError, before any work, if the folder cannot be written to; Error for a damaged checkpoint.
+inline train::RunReport train_model(const TrainRun& run, const tasks::Dataset& data, cpu::Threads& threads,
+                                    train::Progress* progress, const train::InterruptGuard* interrupt,
+                                    const std::string& label) {
+  if (!run.folder.empty()) require_writable_folder(run.folder);
+  const tasks::CompactExamples train = tasks::compact(data.train);
+  const tasks::CompactExamples test = tasks::compact(data.test);
+  cpu::Model<float> model(run.model.architecture, run.model.options, run.training.seed, threads);
+  train::RunFolder<float> folder({run.folder, run.description(), environment(threads.count())}, run.training,
+                                 model.layout().infos);
+  train::Trainer<cpu::Model<float>> trainer(model, train, test, run.training, run.folder.empty() ? nullptr : &folder);
+  return trainer.run(progress, interrupt, label);
+}
+
+/// The reference's name for the folder of a run. What the reference cannot vary, or does not write, follows as further
+/// pairs where it differs from the default, so that such runs do not meet in one folder.
+inline std::string run_folder_name(const TrainRun& run, int usual_width, Norm usual_norm, Index usual_length) {
+  protocol::RunName name;
+  name.setting = run.setting;
+  name.task_shorthand = run.task.shorthand;
+  name.batch_size = run.training.batch_size;
+  name.epochs = run.training.epochs;
+  name.learning_rate = run.training.learning_rate;
+  name.weight_decay = run.training.weight_decay;
+  name.optimizer = train::name(run.training.optimizer);
+  name.scheduler = train::name(run.training.schedule);
+  name.model = run.model.id;
+  const auto differs = [&](bool it_does, const char* key, std::string value) {
+    if (it_does) name.extra.emplace_back(key, std::move(value));
+  };
+  const cpu::Architecture<float>& a = run.model.architecture;
+  const ModelOptions& o = run.model.options;
+  const train::TrainSettings usual;
+  const bool encoder = a.backbone == Backbone::auto_encoder;
+  differs(!run.setting.multi_query && run.task.uses("multi_query"), "query", "single");
+  differs(a.width != usual_width, "d", std::to_string(a.width));
+  differs(a.norm != usual_norm, "norm", std::string(cli::name(a.norm)));
+  differs(encoder && !run.task.auto_encoder, "bb", std::string(cli::name(a.backbone)));
+  differs(!encoder && o.max_length != usual_length, "ml", std::to_string(o.max_length));
+  differs(o.positions != Positions::none, "pos", std::string(cli::name(o.positions)));
+  differs(encoder && o.pooling != Pooling::last, "pool", std::string(cli::name(o.pooling)));
+  differs(run.training.early_stop, "patience", std::to_string(run.training.patience));
+  differs(run.training.min_learning_rate != usual.min_learning_rate, "minlr",
+          tasks::to_text(run.training.min_learning_rate));
+  differs(run.training.fidelity != usual.fidelity, "fidelity", std::string(train::name(run.training.fidelity)));
+  return protocol::log_directory_name(name);
+}
+
+}  // namespace mad::cli
