@@ -23,6 +23,7 @@ constexpr Value zeros(Graph& graph, Domain domain, int width);
 
 namespace ops {
 constexpr void add_adjoint(Differentiator& d, int node);
+constexpr void copy_adjoint(Differentiator& d, int node);
 constexpr void slice_adjoint(Differentiator& d, int node);
 constexpr void concat_adjoint(Differentiator& d, int node);
 constexpr void tile_adjoint(Differentiator& d, int node);
@@ -45,7 +46,7 @@ constexpr double flops_per_column(const Graph&, const Node& node, Index) { retur
 inline constexpr Operation add_op{
     .name = "add", .kind = Kind::elementwise, .cheap = true, .adjoint = &add_adjoint, .flops = &flops_per_column};
 /// An elementwise copy: gives a value a buffer of its own.
-inline constexpr Operation copy_op{.name = "copy", .kind = Kind::elementwise, .cheap = true};
+inline constexpr Operation copy_op{.name = "copy", .kind = Kind::elementwise, .cheap = true, .adjoint = &copy_adjoint};
 
 /// An elementwise operation on two values: equal widths, or one column that is repeated; rows are repeated as the
 /// domains say.
@@ -318,6 +319,8 @@ constexpr void add_adjoint(Differentiator& d, int node) {
   d.add(n.operand[0], d.adjoint(node));
   d.add(n.operand[1], d.adjoint(node));
 }
+
+constexpr void copy_adjoint(Differentiator& d, int node) { d.add(d.node(node).operand[0], d.adjoint(node)); }
 
 }  // namespace ops
 

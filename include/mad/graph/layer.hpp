@@ -38,6 +38,11 @@ constexpr Graph build_graph(unsigned passes) {
   Value x{&g, 0};
   Value y;
   y = L::forward(x);
+  // Whatever is shared by the batch is computed before the batch is seen.
+  for (int i = 0; i < g.size; ++i)
+    for (int k = 0; k < g.nodes[i].operands; ++k)
+      if (!per_batch(g.nodes[i].domain) && per_batch(g.nodes[g.nodes[i].operand[k]].domain))
+        g.fail(Fault::wrong_domain, static_cast<int>(g.nodes[i].domain), 0);
   if (y.domain() != Domain::tokens) g.fail(Fault::wrong_domain, static_cast<int>(y.domain()), 0);
   const Kind kind = y.node().op->kind;
   // The output is memory of the model: give it a node that writes there and nowhere else.

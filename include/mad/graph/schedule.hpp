@@ -22,6 +22,9 @@ inline constexpr unsigned all_passes = 31;
 enum class Phase : signed char { none = -1, prologue = 0, forward = 1, backward = 2, epilogue = 3 };
 inline constexpr int phase_count = 4;
 
+/// Elementwise nodes that one loop computes at most; what is longer becomes several loops.
+inline constexpr int longest_run = 96;
+
 /// One kernel call, or one loop over a run of elementwise nodes: `order[first .. first + count)`.
 struct Step {
   int first = 0;
@@ -183,7 +186,7 @@ private:
       bool more = step.group && fuse_;
       while (more) {
         more = false;
-        for (int j = 0; j < count; ++j) {
+        for (int j = 0; j < count && placed_ - step.first < longest_run; ++j) {
           const Node& n = g_.nodes[pending[j]];
           if (n.op->kind != Kind::elementwise || n.domain != g_.nodes[first].domain ||
               n.width != g_.nodes[first].width || !joins(pending[j]))

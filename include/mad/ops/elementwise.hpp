@@ -41,7 +41,7 @@ constexpr void softplus_adjoint(Differentiator& d, int node);  // da = dy sigmoi
 constexpr void sin_adjoint(Differentiator& d, int node);       // da = dy cos(a)
 constexpr void cos_adjoint(Differentiator& d, int node);       // da = -dy sin(a)
 constexpr void relu_adjoint(Differentiator& d, int node);      // da = dy [a > 0]
-constexpr void abs_adjoint(Differentiator& d, int node);       // da = dy sign(a)
+constexpr void abs_adjoint(Differentiator& d, int node);       // da = dy sign(a), 0 at 0
 constexpr void gelu_adjoint(Differentiator& d, int node);      // da = dy gelu'(a)
 
 // name, operation, adjoint, formula in a, and the node's number c
@@ -193,7 +193,8 @@ constexpr void relu_adjoint(Differentiator& d, int node) {
   d.add(d.node(node).operand[0], d.adjoint(node) * elementwise(step_op, d.operand(node, 0)));
 }
 constexpr void abs_adjoint(Differentiator& d, int node) {
-  d.add(d.node(node).operand[0], d.adjoint(node) * (elementwise(step_op, d.operand(node, 0)) * 2.0 - 1.0));
+  const Value a = d.operand(node, 0);
+  d.add(d.node(node).operand[0], d.adjoint(node) * (elementwise(step_op, a) - elementwise(step_op, -a)));
 }
 constexpr void gelu_adjoint(Differentiator& d, int node) {
   d.add(d.node(node).operand[0], d.adjoint(node) * elementwise(gelu_gradient_op, d.operand(node, 0)));

@@ -1,0 +1,255 @@
+// Copyright 2026 The mad authors. SPDX-License-Identifier: Apache-2.0
+/// \file
+/// Executes a plan on symbols instead of numbers. Every cell of memory remembers which element of which value was last
+/// written to it; whoever reads an element must find exactly that one. Knows nothing of liveness or of how places are
+/// chosen, only what a `Location` means and what executors do.
+#pragma once
+
+#include <mad/graph/plan.hpp>
+
+#include <map>
+#include <set>
+#include <sstream>
+#include <string>
+#include <tuple>
+
+namespace mad::testing {
+
+class PlanChecker {
+public:
+  /// Returns what is wrong, or nothing.
+  static std::string check(const Graph& graph, const Plan& plan) {
+    PlanChecker checker(graph, plan);
+    checker.run();
+    return checker.problem_;
+  }
+
+private:
+  static constexpr Shape shape{.batch = 2, .length = 3, .max_length = 4};
+
+  /// An element of a value.
+  struct Element {
+    int node = -1;
+    Index row = 0;
+    int column = 0;
+    bool operator==(const Element&) const = default;
+  };
+  using Address = std::tuple<Space, Domain, int, Index>;  // the third tells parameters and slots apart
+
+  PlanChecker(const Graph& graph, const Plan& plan) : g_(graph), plan_(plan) {}
+
+  void run() {
+    for (int i = 0; i < g_.size; ++i)
+      if (g_.nodes[i].op->kind == Kind::leaf && plan_.schedule.live[i]) write(i);
+    for (int p = 0; p < phase_count; ++p) {
+      forget(Space::scratch);
+      for (int step = plan_.schedule.phase_begin[p]; step < plan_.schedule.phase_begin[p + 1]; ++step) run_step(step);
+      if (static_cast<Phase>(p) == Phase::forward) expect(g_.output, Space::output, "the output");
+      if (static_cast<Phase>(p) == Phase::backward) {
+        expect(g_.output, Space::output, "the output, after the backward pass,");
+        expect(g_.input_gradient, Space::input_gradient, "the gradient of the input");
+      }
+    }
+    for (int i = 0; i < g_.size; ++i) {
+      if (g_.nodes[i].op->kind == Kind::sink && sunk_[i] != 1)
+        fail(i, "reaches its parameter's gradient " + std::to_string(sunk_[i]) + " times");
+      if (plan_.schedule.live[i] && computed(i) && executed_.count(i) == 0) fail(i, "is never computed");
+    }
+  }
+
+  bool computed(int i) const {
+    const Kind kind = g_.nodes[i].op->kind;
+    return kind == Kind::elementwise || kind == Kind::opaque;
+  }
+
+  void run_step(int index) {
+    const Step& step = plan_.schedule.steps[index];
+    if (step.group) return run_group(step);
+    if (step.count != 1) return fail(plan_.schedule.order[step.first], "shares a step that is no loop");
+    const int node = plan_.schedule.order[step.first];
+    const Node& n = g_.nodes[node];
+    for (int k = 0; k < n.operands; ++k) read_all(n.operand[k], node);
+    executed_.insert(node);
+    if (n.op->kind == Kind::sink) {
+      sink(node);
+      return;
+    }
+    for (int o = node; o == node || (o < g_.size && is_output(o, node)); ++o) {
+      // A kernel may write before it has read everything.
+      for (int k = 0; k < n.operands; ++k)
+        if (!may_overlap(n, node, o, k)) apart(o, n.operand[k]);
+      write(o);
+    }
+  }
+
+  bool is_output(int i, int node) const {
+    return g_.nodes[i].op->kind == Kind::result && g_.nodes[i].operand[0] == node;
+  }
+
+  bool may_overlap(const Node& n, int node, int output, int k) const {
+    if (n.op == &ops::concat_op) return true;  // copies to itself, or elsewhere: cells tell
+    const Location& a = plan_.location[output];
+    const Location& b = plan_.location[n.operand[k]];
+    const bool same = a.space == b.space && a.domain == b.domain && a.base == b.base && a.column == b.column &&
+                      a.stride == b.stride && g_.nodes[output].width == g_.nodes[n.operand[k]].width;
+    return output == node && k == n.op->in_place && same;
+  }
+
+  /// One element after the other, the rows of the loop outside: what is overwritten may not be read any more.
+  void run_group(const Step& step) {
+    const Node& first = g_.nodes[plan_.schedule.order[step.first]];
+    std::set<int> members;
+    for (int m = step.first; m < step.first + step.count; ++m) {
+      const int i = plan_.schedule.order[m];
+      const Node& n = g_.nodes[i];
+      if (n.op->kind != Kind::elementwise || n.domain != first.domain || n.width != first.width)
+        return fail(i, "does not fit the loop that it is in");
+    }
+    for (Index row = 0; row < rows_of(first.domain, shape); ++row) {
+      for (int c = 0; c < first.width; ++c) {
+        members.clear();
+        for (int m = step.first; m < step.first + step.count; ++m) {
+          const int i = plan_.schedule.order[m];
+          const Node& n = g_.nodes[i];
+          for (int k = 0; k < n.operands; ++k) {
+            const int o = n.operand[k];
+            const int wide = g_.nodes[o].width;
+            const int column = n.op == &ops::tile_op     ? c % wide
+                               : n.op == &ops::spread_op ? c / (n.width / wide)
+                               : wide == 1               ? 0
+                                                         : c;
+            if (members.count(o) != 0 && wide == n.width) continue;  // in a register
+            read(o, row_in(g_.nodes[o].domain, first.domain, row), column, i);
+          }
+          members.insert(i);
+        }
+        for (int i : members) {
+          executed_.insert(i);
+          if (plan_.location[i].space != Space::registers) write(i, row, c);
+        }
+      }
+    }
+  }
+
+  static Index row_in(Domain narrow, Domain wide, Index row) {
+    if (narrow == wide) return row;
+    if (narrow == Domain::positions) return row % shape.length;
+    if (narrow == Domain::sequences) return row / shape.length;
+    return 0;
+  }
+
+  /// The element that was computed: views and concats only rename.
+  Element origin(int node, Index row, int column) const {
+    while (true) {
+      const Node& n = g_.nodes[node];
+      if (n.op == &ops::slice_op) {
+        column += n.attribute[0];
+        node = n.operand[0];
+      } else if (n.op == &ops::concat_op) {
+        int k = 0;
+        while (column >= g_.nodes[n.operand[k]].width) column -= g_.nodes[n.operand[k++]].width;
+        node = n.operand[k];
+      } else {
+        return {node, row, column};
+      }
+    }
+  }
+
+  Address address(int node, Index row, int column) {
+    const Location& l = plan_.location[node];
+    const Index in_block = row * l.stride + l.column + column;
+    const bool named = l.space == Space::parameter || l.space == Space::parameter_gradient ||
+                       l.space == Space::constant || l.space == Space::prepared;
+    if (named) return {l.space, l.domain, l.base, in_block};
+    if (l.column + g_.nodes[node].width > l.stride) fail(node, "reaches beyond its row");
+    const bool arena = l.space == Space::prologue || l.space == Space::saved || l.space == Space::scratch ||
+                       l.space == Space::accumulator || l.space == Space::epilogue;
+    if (arena && l.base + l.stride > plan_.columns_of(l.space, l.domain)) fail(node, "reaches beyond its arena");
+    return {l.space, l.domain, 0, l.base * rows_of(l.domain, shape) + in_block};
+  }
+
+  void read(int node, Index row, int column, int reader) {
+    if (plan_.location[node].space == Space::registers) return fail(node, "is read from memory that it does not have");
+    const auto found = memory_.find(address(node, row, column));
+    const Element wanted = origin(node, row, column);
+    if (found != memory_.end() && found->second == wanted) return;
+    std::ostringstream text;
+    text << "is read by node " << reader << " (" << g_.nodes[reader].op->name << "), row " << row << ", column "
+         << column << ", where ";
+    if (found == memory_.end())
+      text << "nothing was written";
+    else
+      text << "node " << found->second.node << " has written";
+    fail(node, text.str());
+  }
+  void read_all(int node, int reader) {
+    for (Index row = 0; row < rows_of(g_.nodes[node].domain, shape); ++row)
+      for (int c = 0; c < g_.nodes[node].width; ++c) read(node, row, c, reader);
+  }
+
+  void write(int node, Index row, int column) {
+    const Address a = address(node, row, column);
+    const Space space = std::get<0>(a);
+    // These are added to, over all micro-batches: nobody else may have been there.
+    const bool kept = space == Space::accumulator || space == Space::epilogue || space == Space::prologue;
+    const Element element = origin(node, row, column);
+    if (kept && memory_.count(a) != 0 && memory_[a] != element) fail(node, "is written over another value");
+    memory_[a] = element;
+  }
+  void write(int node) {
+    if (plan_.location[node].space == Space::parameter_gradient) {
+      for (int i = 0; i < g_.size; ++i)
+        if (g_.nodes[i].op->kind == Kind::sink && g_.nodes[i].operand[0] == node) sink(i);
+      return;
+    }
+    if (plan_.location[node].space == Space::registers) return fail(node, "has no memory");
+    for (Index row = 0; row < rows_of(g_.nodes[node].domain, shape); ++row)
+      for (int c = 0; c < g_.nodes[node].width; ++c) write(node, row, c);
+  }
+
+  void sink(int node) {
+    ++sunk_[node];
+    const Location& l = plan_.location[node];
+    const Location& from = plan_.location[g_.nodes[node].operand[0]];
+    const int parameter = g_.nodes[node].attribute[0];
+    if (l.space != Space::parameter_gradient || l.base != parameter || l.column != 0 ||
+        l.stride != g_.nodes[node].width || l.domain != g_.nodes[node].domain)
+      fail(node, "is not the place of its parameter's gradient");
+    if (plan_.schedule.direct_sink[node] &&
+        (from.space != Space::parameter_gradient || from.base != parameter || from.stride != l.stride))
+      fail(node, "is said to be added to directly, but is not");
+  }
+
+  void apart(int a, int b) {
+    std::set<Address> cells;
+    for (Index row = 0; row < rows_of(g_.nodes[a].domain, shape); ++row)
+      for (int c = 0; c < g_.nodes[a].width; ++c) cells.insert(address(a, row, c));
+    for (Index row = 0; row < rows_of(g_.nodes[b].domain, shape); ++row)
+      for (int c = 0; c < g_.nodes[b].width; ++c)
+        if (cells.count(address(b, row, c)) != 0) return fail(a, "lies on its operand, node " + std::to_string(b));
+  }
+
+  void expect(int node, Space space, const std::string& what) {
+    if (plan_.location[node].space != space || plan_.location[node].stride != g_.nodes[node].width)
+      return fail(node, "is " + what + " but lies elsewhere");
+    read_all(node, node);
+  }
+
+  void forget(Space space) {
+    std::erase_if(memory_, [&](const auto& cell) { return std::get<0>(cell.first) == space; });
+  }
+
+  void fail(int node, const std::string& what) {
+    if (problem_.empty())
+      problem_ = "node " + std::to_string(node) + " (" + std::string(g_.nodes[node].op->name) + ") " + what;
+  }
+
+  const Graph& g_;
+  const Plan& plan_;
+  std::map<Address, Element> memory_;
+  std::set<int> executed_;
+  int sunk_[Graph::capacity]{};
+  std::string problem_;
+};
+
+}  // namespace mad::testing

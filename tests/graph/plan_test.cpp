@@ -1,0 +1,123 @@
+// Copyright 2026 The mad authors. SPDX-License-Identifier: Apache-2.0
+#include "little_layers.hpp"
+#include "plan_checker.hpp"
+
+#include <mad/layers/attention.hpp>
+#include <mad/layers/hyena.hpp>
+#include <mad/layers/mamba.hpp>
+#include <mad/layers/mlp.hpp>
+#include <mad/layers/swiglu.hpp>
+#include <mad/models/block.hpp>
+
+#include <catch.hpp>
+#include <memory>
+#include <utility>
+
+namespace mad::testing {
+
+namespace {
+
+/// With every subset of the planner's passes.
+template <class L, int Width>
+void check_plans() {
+  INFO(L::name << ", width " << Width);
+  for (unsigned passes = 0; passes <= all_passes; ++passes) {
+    INFO("passes " << passes);
+    const auto graph = std::make_unique<Graph>(build_graph<L, Width>(passes));
+    REQUIRE(graph->fault == Fault::none);
+    const auto plan = std::make_unique<Plan>(make_plan(*graph, passes));
+    REQUIRE(PlanChecker::check(*graph, *plan).empty());
+  }
+}
+
+template <int Width, class... L>
+void check_plans(Layers<L...>) {
+  (check_plans<L, Width>(), ...);
+}
+
+}  // namespace
+
+TEST_CASE("Every value of the little layers is found where it is read") {
+  check_plans<8>(LayersOnReuse{});
+  check_plans<8>(LayersOnSlices{});
+  check_plans<8>(LayersOnConcats{});
+  check_plans<8>(LayersOnColumns{});
+  check_plans<8>(LayersOnSharedValues{});
+  check_plans<8>(LayersOnEnds{});
+  check_plans<8>(LayersOnRuns{});
+}
+
+TEST_CASE("Every value of the layers is found where it is read") {
+  check_plans<Attn, 16>();
+  check_plans<SingleHeadSlidingAttn, 16>();
+  check_plans<Attention<AttentionOptions{.heads = 4, .kv_heads = 2}>, 16>();
+  check_plans<Hyena, 4>();
+  check_plans<HyenaLayer<HyenaOptions{.order = 3, .filter = {.normalized = true, .window_learning_rate = 1}}>, 4>();
+  check_plans<Mamba, 4>();
+  check_plans<Mlp, 4>();
+  check_plans<SwiGLU, 6>();
+}
+
+TEST_CASE("Every value of the blocks is found where it is read") {
+  check_plans<Residual<Norm::layer_norm, Attn>, 16>();
+  check_plans<Residual<Norm::rms_norm, Hyena>, 4>();
+  check_plans<Residual<Norm::layer_norm, Mamba>, 4>();
+  check_plans<Residual<Norm::rms_norm, SwiGLU>, 6>();
+  check_plans<Residual<Norm::rms_norm, Mlp>, 4>();
+  check_plans<Decoder<Norm::layer_norm>, 4>();
+  check_plans<HeadNorm<Norm::rms_norm>, 4>();
+}
+
+TEST_CASE("The checker sees every plan that was spoiled by moving one value onto another") {
+  const auto graph = std::make_unique<Graph>(build_graph<Residual<Norm::layer_norm, Mamba>, 4>(all_passes));
+  const auto plan = std::make_unique<Plan>(make_plan(*graph));
+  REQUIRE(PlanChecker::check(*graph, *plan).empty());
+  int moved = 0;
+  for (int i = 0; i < graph->size; ++i) {
+    const Location kept = plan->location[i];
+    if (!plan->schedule.live[i] || kept.space != Space::saved) continue;
+    for (int j = 0; j < i; ++j) {
+      const Location other = plan->location[j];
+      if (!plan->schedule.live[j] || other.space != Space::saved || other.base == kept.base ||
+          other.domain != kept.domain)
+        continue;
+      plan->location[i].base = other.base;
+      INFO("node " << i << " on node " << j);
+      CHECK_FALSE(PlanChecker::check(*graph, *plan).empty());
+      ++moved;
+      plan->location[i] = kept;
+    }
+  }
+  CHECK(moved > 5);
+}
+
+TEST_CASE("The checker sees steps that were exchanged, left out, and arenas that are too small") {
+  const auto graph = std::make_unique<Graph>(build_graph<SwiGLU, 6>(all_passes));
+  const auto plan = std::make_unique<Plan>(make_plan(*graph));
+  REQUIRE(PlanChecker::check(*graph, *plan).empty());
+  Schedule& s = plan->schedule;
+  const int forward = s.phase_begin[1];
+  std::swap(s.steps[forward], s.steps[s.phase_begin[2] - 1]);
+  CHECK_FALSE(PlanChecker::check(*graph, *plan).empty());
+  std::swap(s.steps[forward], s.steps[s.phase_begin[2] - 1]);
+  REQUIRE(s.phase_begin[3] == s.phase_begin[4]);  // no epilogue
+  --s.phase_begin[3];
+  CHECK_FALSE(PlanChecker::check(*graph, *plan).empty());
+  ++s.phase_begin[3];
+  --plan->columns[static_cast<int>(Space::scratch)][static_cast<int>(Domain::tokens)];
+  CHECK_FALSE(PlanChecker::check(*graph, *plan).empty());
+}
+
+TEST_CASE("Passes save what they promise") {
+  using L = Residual<Norm::layer_norm, SwiGLU>;
+  const auto columns = [](unsigned passes, Space space) {
+    return make_plan(build_graph<L, 6>(passes), passes).columns_of(space, Domain::tokens);
+  };
+  const auto steps = [](unsigned passes) { return make_plan(build_graph<L, 6>(passes), passes).schedule.step_count; };
+  CHECK(columns(all_passes, Space::saved) < columns(all_passes & ~recompute, Space::saved));
+  CHECK(columns(all_passes, Space::scratch) < columns(all_passes & ~reuse, Space::scratch));
+  CHECK(columns(all_passes, Space::scratch) <= columns(all_passes & ~in_place, Space::scratch));
+  CHECK(steps(all_passes) < steps(all_passes & ~fusion));
+}
+
+}  // namespace mad::testing
