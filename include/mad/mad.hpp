@@ -1,0 +1,21 @@
+// Copyright 2026 The mad authors. SPDX-License-Identifier: Apache-2.0
+/// \file
+/// Everything for the CPU: layers, stacks, models, tasks, training. (The command line is apart: <mad/cli/run.hpp>.)
+#pragma once
+
+#include <mad/core/version.hpp>
+
+#include <mad/layers/attention.hpp>
+#include <mad/layers/hyena.hpp>
+#include <mad/layers/mamba.hpp>
+#include <mad/layers/mlp.hpp>
+#include <mad/layers/swiglu.hpp>
+
+#include <mad/models/model.hpp>
+#include <mad/models/stack.hpp>
+
+#include <mad/cpu/model.hpp>
+#include <mad/cpu/train_on.hpp>
+
+#include <mad/tasks/registry.hpp>
+#include <mad/train/trainer.hpp>
