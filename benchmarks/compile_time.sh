@@ -1,0 +1,117 @@
+#!/usr/bin/env bash
+# Copyright 2026 The mad authors. SPDX-License-Identifier: Apache-2.0
+# What programs that use the library cost to compile; writes benchmarks/results/compile_time.md.
+#
+#   benchmarks/compile_time.sh [ROUNDS]     least processor time of ROUNDS compilations (default 3)
+#
+# COMPILERS and CXXFLAGS choose what compiles, BUILD the folder for programs and objects. Budgets: the README's program
+# at most 8 s; 24 layers of 4 types at most 1 s more than the 4 types. Exit status 1 where the first compiler misses one.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+rounds=${1:-3}
+COMPILERS=${COMPILERS:-g++ clang++-16}
+CXXFLAGS=${CXXFLAGS:--std=c++20 -O2 -march=native}
+BUILD=${BUILD:-build/compile_time}
+output=benchmarks/results/compile_time.md
+mkdir -p "$BUILD" "$(dirname "$output")"
+eigen=$(pkg-config --cflags-only-I eigen3 2>/dev/null | sed 's/-I/-isystem /g' || true)
+eigen=${eigen:--isystem /usr/include/eigen3}
+
+# training_program NAME LAYERS: a model with its training step, without tasks, files and command line.
+training_program() {
+  cat > "$BUILD/$1.cpp" <<CPP
+#include <mad/cpu/model.hpp>
+#include <mad/layers/attention.hpp>
+#include <mad/layers/hyena.hpp>
+#include <mad/layers/mamba.hpp>
+#include <mad/layers/swiglu.hpp>
+#include <mad/train/optimizer.hpp>
+
+using Model = mad::LanguageModel<$2, 64>;
+
+int main() {
+  mad::cpu::Threads threads;
+  mad::cpu::Model<float> model(mad::cpu::architecture<Model, float>(), {}, 1, threads);
+  mad::train::Optimizer<float> optimizer({}, model.layout().infos);
+  mad::cpu::BatchOutput<float> out;
+  model.gradient({}, out);
+  optimizer.step(model.parameters(), model.gradients(), 1e-3);
+}
+CPP
+}
+
+echo '#include <Eigen/Core>' > "$BUILD/eigen.cpp"
+echo '#include <mad/cpu/model.hpp>' > "$BUILD/model_header.cpp"
+echo '#include <mad/mad.hpp>' > "$BUILD/umbrella.cpp"
+training_program one_type 'mad::SwiGLU'
+training_program four_types 'mad::Stack<mad::Hyena, mad::Attn, mad::SwiGLU, mad::Mamba>'
+training_program four_types_24_layers 'mad::Repeat<6, mad::Hyena, mad::Attn, mad::SwiGLU, mad::Mamba>'
+cp examples/quickstart.cpp "$BUILD/quickstart.cpp"
+
+declare -A what=(
+  [eigen]='`Eigen/Core` alone'
+  [model_header]='`mad/cpu/model.hpp` alone'
+  [umbrella]='`mad/mad.hpp` alone'
+  [one_type]='training step, 1 layer type'
+  [four_types]='training step, 4 layer types'
+  [four_types_24_layers]='training step, 24 layers of 4 types'
+  [quickstart]="the README's program, examples/quickstart.cpp"
+)
+
+# least_time COMPILER NAME: processor time (user and system) of the quickest of the rounds, in seconds.
+least_time() {
+  local least= TIMEFORMAT='%U %S'
+  for ((round = 0; round < rounds; ++round)); do
+    local seconds
+    # shellcheck disable=SC2086  # flags are lists of words
+    seconds=$({ time $1 $CXXFLAGS $eigen -I include -c "$BUILD/$2.cpp" -o "$BUILD/$2.o" 2> "$BUILD/$2.log"; } 2>&1 |
+      awk '{print $1 + $2}') || { cat "$BUILD/$2.log" >&2; exit 1; }
+    least=$(awk -v a="${least:-$seconds}" -v b="$seconds" 'BEGIN {print a < b ? a : b}')
+  done
+  echo "$least"
+}
+
+declare -A taken
+missed=
+first_compiler=${COMPILERS%% *}
+for compiler in $COMPILERS; do
+  for name in eigen model_header umbrella one_type four_types four_types_24_layers quickstart; do
+    taken[$compiler,$name]=$(least_time "$compiler" "$name")
+    echo "$compiler $name ${taken[$compiler,$name]}" >&2
+  done
+done
+over() { awk -v a="$1" -v b="$2" 'BEGIN {exit !(a > b)}'; }
+depth=$(awk -v a="${taken[$first_compiler,four_types_24_layers]}" -v b="${taken[$first_compiler,four_types]}" \
+  'BEGIN {printf "%.2f", a - b}')
+! over "${taken[$first_compiler,quickstart]}" 8 || missed="$missed the README's program takes more than 8 s;"
+! over "$depth" 1 || missed="$missed 24 layers take ${depth} s more than their 4 types, more than 1 s;"
+
+commit=$(git rev-parse HEAD 2>/dev/null || echo unknown)
+[ -z "$(git status --porcelain --untracked-files=no 2>/dev/null)" ] || commit="$commit, with changes"
+{
+  echo '# Time to compile'
+  echo
+  echo "* Machine: $(lscpu | sed -n 's/^Model name: *//p' | head -n 1), $(nproc) cores; load $(cut -d' ' -f1 /proc/loadavg)"
+  echo "* Date: $(date -u +%Y-%m-%d)"
+  echo "* Commit: $commit"
+  for compiler in $COMPILERS; do echo "* $compiler: $("$compiler" --version | head -n 1)"; done
+  echo "* Command: \`benchmarks/compile_time.sh $rounds\`, flags \`$CXXFLAGS\`"
+  echo
+  echo "Processor time in seconds (user and system), the least of $rounds. One translation unit, no ccache, no linking."
+  echo
+  printf '| program |'; printf ' %s |' $COMPILERS; echo
+  printf '| --- |'; for compiler in $COMPILERS; do printf ' --- |'; done; echo
+  for name in eigen model_header umbrella one_type four_types four_types_24_layers quickstart; do
+    printf '| %s |' "${what[$name]}"
+    for compiler in $COMPILERS; do printf ' %.1f |' "${taken[$compiler,$name]}"; done
+    echo
+  done
+  echo
+  echo "Budgets ($first_compiler): the README's program at most 8 s: ${taken[$first_compiler,quickstart]} s. 24 layers of 4"
+  echo "types at most 1 s more than the 4 types: ${depth} s more. ${missed:+**Missed:**$missed}${missed:-Both are met.}" |
+    sed 's/\*\*Missed:\*\*\(.*\);\1;$/**Missed:**\1./'
+} > "$output.tmp"
+mv "$output.tmp" "$output"
+cat "$output"
+[ -z "$missed" ]
