@@ -1,6 +1,6 @@
 #!/bin/sh
-# From a fresh clone to scores: installs what is missing, builds the program mad, runs the quick benchmark.
-#   scripts/quickstart.sh [options of "mad benchmark", for example --layers hyena swiglu mh-attention swiglu]
+# From a fresh clone to scores: installs what is missing, builds the program mad, scores a hybrid on six small tasks.
+#   scripts/quickstart.sh [options of "mad benchmark", for example --layers mlp swiglu mlp swiglu]
 set -eu
 cd "$(dirname "$0")/.."
 . scripts/setup.sh
@@ -12,6 +12,10 @@ cmake --workflow --preset quickstart
 
 started=$(mktemp)
 trap 'rm -f "$started"' EXIT
+case " $* " in
+  *" --layers "*) ;;
+  *) set -- --layers hyena mh-attention swiglu mamba "$@" ;;
+esac
 build/release/mad benchmark --preset quick "$@"
 report=$(find . -path ./build -prune -o -name report.html -newer "$started" -print | tail -n 1)
 if [ -n "$report" ]; then

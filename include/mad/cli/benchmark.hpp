@@ -190,7 +190,8 @@ inline int benchmark_and_report(const BenchmarkRequest& asked, const Program& pr
   report.settings.emplace_back("width", width);
   report.settings.emplace_back("norm", norm);
   report.settings.emplace_back("fidelity", std::string(train::name(request.fidelity)));
-  for (const auto& [key, value] : environment(threads.count()).items())
+  const nlohmann::ordered_json where = environment(threads.count());
+  for (const auto& [key, value] : where.items())
     report.settings.emplace_back(key, value.is_string() ? value.get<std::string>() : value.dump());
   protocol::write_report(folder / "report.html", report);
   write_file(folder / "scores.json", detail::scores_json(plan, scores, first.model, request).dump(2) + "\n");

@@ -73,7 +73,7 @@ template <int Position, class Item>
 struct IsALayer {
   static_assert(Layer<Item>,
                 "mad: this item of the stack is not a layer: a layer has a static 'name' and a static constexpr "
-                "'mad::Value forward(mad::Value)'; the lines below name the item and its Position, counted from 0.");
+                "'mad::Value forward(mad::Value)'; the lines around name the item and its Position, counted from 0.");
   static constexpr bool value = true;  // the words above are the only error
 };
 
