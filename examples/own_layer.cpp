@@ -13,8 +13,7 @@ struct GatedUnit {
   static constexpr std::string_view name = "gated unit";
 
   static constexpr Value forward(Value x) {
-    const int inner = 2 * x.width();
-    return linear(sigmoid(linear(x, inner, "gate")) * linear(x, inner, "up"), x.width(), "down", {.bias = true});
+    return linear(sigmoid(linear(x, 32, "gate")) * linear(x, 32, "up"), x.width(), "down", {.bias = true});
   }
 };
 

@@ -60,6 +60,13 @@ MAD_LITTLE_LAYER(ParameterTwice) {
   return linear(linear(x, w) * v, w, v) + v;
 }
 
+/// One gradient of a sum is that of two parameters.
+MAD_LITTLE_LAYER(SharedParameterGradient) {
+  const Value p = vector(x, "p", x.width());
+  const Value q = vector(x, "q", x.width());
+  return x * (p + q) + (q + table(x, "r", x.width()));
+}
+
 // Slices.
 
 MAD_LITTLE_LAYER(OverlappingSlices) {
@@ -88,6 +95,16 @@ MAD_LITTLE_LAYER(SlicesOfInputAndParameter) {
   const Value v = vector(x, "v", 3 * half);
   const Value gate = slice(v, half, half) * slice(v, 2 * half, half);
   return linear(slice(x, half, half) * gate + slice(v, 0, half), x.width(), "w");
+}
+/// The gaps are zeros, which are known before any batch; the rest is not.
+MAD_LITTLE_LAYER(SlicesOfAParameterWithGaps) {
+  const Value v = vector(x, "v", 12);
+  return linear(slice(x, 0, 3) * slice(v, 1, 3) + sin(slice(v, 7, 3)), x.width(), "w");
+}
+/// The sum is as wide as the value that it reads a single column of, and outlives it. Neither is read backward.
+MAD_LITTLE_LAYER(ColumnOfADyingValue) {
+  const Value a = linear(x, x.width(), "a");
+  return sum_to(slice(a, 1, 1) + silu(x), Domain::tokens, x.width() / 2);
 }
 MAD_LITTLE_LAYER(OutputIsASlice) {
   const int w = x.width();
@@ -238,10 +255,11 @@ MAD_LITTLE_LAYER(ConvolutionTwice) {
 template <class... L>
 struct Layers {};
 /// All of them; in groups, so that no file of tests takes long to compile.
-using LayersOnReuse =
-    Layers<UsedTwice, SquaredByItself, SharedContribution, SharedContributionDeeper, ManyLinearReaders, ParameterTwice>;
-using LayersOnSlices = Layers<OverlappingSlices, SliceOfSlice, SliceBesideItsBase, ManySlicesWithGaps,
-                              SlicesOfInputAndParameter, OutputIsASlice>;
+using LayersOnReuse = Layers<UsedTwice, SquaredByItself, SharedContribution, SharedContributionDeeper,
+                             ManyLinearReaders, ParameterTwice, SharedParameterGradient>;
+using LayersOnSlices =
+    Layers<OverlappingSlices, SliceOfSlice, SliceBesideItsBase, ManySlicesWithGaps, SlicesOfInputAndParameter,
+           SlicesOfAParameterWithGaps, ColumnOfADyingValue, OutputIsASlice>;
 using LayersOnConcats = Layers<ConcatOfSharedParts, ConcatOfViews, ConcatOfConcat, ConcatAndItsPartRead, ConcatTwice,
                                ConcatOfEight, OutputIsAConcat>;
 using LayersOnColumns = Layers<TileAndSpread, TileOnly, SingleColumns, ColumnSums>;

@@ -42,6 +42,7 @@ private:
     for (int i = 0; i < g_.size; ++i)
       if (g_.nodes[i].op->kind == Kind::leaf && plan_.schedule.live[i]) write(i);
     for (int p = 0; p < phase_count; ++p) {
+      phase_ = static_cast<Phase>(p);
       forget(Space::scratch);
       for (int step = plan_.schedule.phase_begin[p]; step < plan_.schedule.phase_begin[p + 1]; ++step) run_step(step);
       if (static_cast<Phase>(p) == Phase::forward) expect(g_.output, Space::output, "the output");
@@ -55,6 +56,42 @@ private:
         fail(i, "reaches its parameter's gradient " + std::to_string(sunk_[i]) + " times");
       if (plan_.schedule.live[i] && computed(i) && executed_.count(i) == 0) fail(i, "is never computed");
     }
+  }
+
+  /// Memory that exists in the current phase and may be written; the backward pass of a micro-batch knows nothing of
+  /// what is made of its gradients, and what is made of them once a step knows nothing of any micro-batch.
+  bool writable(Space space) const {
+    switch (phase_) {
+      case Phase::none:
+        return true;
+      case Phase::prologue:
+        return space == Space::prologue || space == Space::prepared;
+      case Phase::forward:
+        return space == Space::scratch || space == Space::saved || space == Space::output;
+      case Phase::backward:
+        return space == Space::scratch || space == Space::accumulator || space == Space::input_gradient;
+      case Phase::epilogue:
+        return space == Space::epilogue;
+    }
+    return false;
+  }
+  bool readable(Space space) const {
+    if (space == Space::parameter || space == Space::constant) return true;
+    if (space == Space::prologue || space == Space::prepared) return true;
+    const bool of_the_batch = space == Space::input || space == Space::output || space == Space::saved;
+    switch (phase_) {
+      case Phase::none:
+      case Phase::prologue:
+        return false;
+      case Phase::forward:
+        return of_the_batch || space == Space::scratch;
+      case Phase::backward:
+        return of_the_batch || space == Space::scratch || space == Space::output_gradient ||
+               space == Space::input_gradient;
+      case Phase::epilogue:
+        return space == Space::accumulator || space == Space::epilogue;
+    }
+    return false;
   }
 
   bool computed(int i) const {
@@ -170,6 +207,7 @@ private:
 
   void read(int node, Index row, int column, int reader) {
     if (plan_.location[node].space == Space::registers) return fail(node, "is read from memory that it does not have");
+    if (!readable(plan_.location[node].space)) return fail(node, "is read where its memory does not exist");
     const auto found = memory_.find(address(node, row, column));
     const Element wanted = origin(node, row, column);
     if (found != memory_.end() && found->second == wanted) return;
@@ -190,6 +228,7 @@ private:
   void write(int node, Index row, int column) {
     const Address a = address(node, row, column);
     const Space space = std::get<0>(a);
+    if (!writable(space)) return fail(node, "is written where its memory does not exist");
     // These are added to, over all micro-batches: nobody else may have been there.
     const bool kept = space == Space::accumulator || space == Space::epilogue || space == Space::prologue;
     const Element element = origin(node, row, column);
@@ -209,6 +248,7 @@ private:
 
   void sink(int node) {
     ++sunk_[node];
+    if (phase_ != Phase::backward && phase_ != Phase::epilogue) fail(node, "is added to before there is a gradient");
     const Location& l = plan_.location[node];
     const Location& from = plan_.location[g_.nodes[node].operand[0]];
     const int parameter = g_.nodes[node].attribute[0];
@@ -246,6 +286,7 @@ private:
 
   const Graph& g_;
   const Plan& plan_;
+  Phase phase_ = Phase::none;
   std::map<Address, Element> memory_;
   std::set<int> executed_;
   int sunk_[Graph::capacity]{};

@@ -14,6 +14,7 @@
 
 using Catch::Matchers::ContainsSubstring;
 using mad::Index;
+using mad::ParameterInfo;
 using namespace mad::train;
 
 namespace {

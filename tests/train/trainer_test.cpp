@@ -6,6 +6,8 @@
 #include <mad/train/run_folder.hpp>
 #include <mad/train/trainer.hpp>
 
+#include <unistd.h>
+
 #include <catch.hpp>
 #include <cmath>
 #include <csignal>
@@ -50,8 +52,8 @@ struct Trained {
   std::vector<float> parameters;
 };
 
-Trained train(const train::TrainSettings& settings, int threads, const std::filesystem::path& folder = {},
-              const train::InterruptGuard* interrupt = nullptr) {
+Trained trained(const train::TrainSettings& settings, int threads, const std::filesystem::path& folder = {},
+                const train::InterruptGuard* interrupt = nullptr) {
   const Data d = data();
   cpu::Threads workers(threads);
   Model m = model(d, workers);
@@ -86,8 +88,8 @@ private:
 }  // namespace
 
 TEST_CASE("training learns, and gives the same numbers on any number of threads") {
-  const Trained one = train(short_run, 1);
-  const Trained three = train(short_run, 3);
+  const Trained one = trained(short_run, 1);
+  const Trained three = trained(short_run, 3);
   CHECK(one.parameters == three.parameters);
   CHECK(one.report.results.test.loss == three.report.results.test.loss);
   REQUIRE(one.report.epochs.size() == 4);
@@ -98,7 +100,7 @@ TEST_CASE("training learns, and gives the same numbers on any number of threads"
 TEST_CASE("a run that is interrupted and resumed equals one that was not") {
   const Folder whole("whole");
   const Folder parts("parts");
-  const Trained expected = train(short_run, 2, whole.path);
+  const Trained expected = trained(short_run, 2, whole.path);
   {
     const Data d = data();
     cpu::Threads workers(2);
@@ -111,7 +113,7 @@ TEST_CASE("a run that is interrupted and resumed equals one that was not") {
     CHECK(report.epochs.size() == 2);
     CHECK_FALSE(std::filesystem::exists(train::results_file(parts.path)));
   }
-  const Trained resumed = train(short_run, 1, parts.path);
+  const Trained resumed = trained(short_run, 1, parts.path);
   CHECK(resumed.report.outcome == train::Outcome::finished);
   CHECK(resumed.parameters == expected.parameters);
   CHECK(resumed.report.results.test.perplexity == expected.report.results.test.perplexity);
@@ -124,11 +126,11 @@ TEST_CASE("a run that is interrupted and resumed equals one that was not") {
 
 TEST_CASE("a checkpoint of another run is refused, and nothing is lost") {
   const Folder folder("other");
-  train(short_run, 1, folder.path);
+  trained(short_run, 1, folder.path);
   const std::string before = read_file(train::checkpoint_folder(folder.path) / "last.safetensors");
   train::TrainSettings other = short_run;
   other.learning_rate = 1e-4;
-  CHECK_THROWS_WITH(train(other, 1, folder.path), Catch::Matchers::ContainsSubstring("other settings"));
+  CHECK_THROWS_WITH(trained(other, 1, folder.path), Catch::Matchers::ContainsSubstring("other settings"));
   CHECK(read_file(train::checkpoint_folder(folder.path) / "last.safetensors") == before);
 }
 
@@ -137,7 +139,7 @@ TEST_CASE("a loss that is no finite number stops the run with a record") {
   train::TrainSettings settings = short_run;
   settings.learning_rate = 1e30;
   settings.optimizer = train::OptimizerKind::sgd;
-  const Trained t = train(settings, 1, folder.path);
+  const Trained t = trained(settings, 1, folder.path);
   CHECK(t.report.outcome == train::Outcome::diverged);
   CHECK(t.report.stop == train::StopReason::not_finite);
   CHECK(train::read_record(train::record_file(folder.path))["status"] == "diverged");
@@ -148,7 +150,7 @@ TEST_CASE("the final numbers are those of the weights with the smallest test per
   train::TrainSettings settings = short_run;
   settings.epochs = 8;
   settings.learning_rate = 0.05;  // too large: the last epoch is not the best
-  const Trained t = train(settings, 1);
+  const Trained t = trained(settings, 1);
   double best = INFINITY;
   for (const train::EpochRecord& e : t.report.epochs) best = std::min(best, e.test.perplexity);
   CHECK(t.report.results.test.perplexity == best);
@@ -158,10 +160,10 @@ TEST_CASE("the final numbers are those of the weights with the smallest test per
 TEST_CASE("published ignores the schedule, intended follows it") {
   train::TrainSettings settings = short_run;
   settings.schedule = train::ScheduleKind::cosine;
-  const Trained published = train(settings, 1);
+  const Trained published = trained(settings, 1);
   for (const train::EpochRecord& e : published.report.epochs) CHECK(e.rate == settings.learning_rate);
   settings.fidelity = train::Fidelity::intended;
-  const Trained intended = train(settings, 1);
+  const Trained intended = trained(settings, 1);
   CHECK(intended.report.epochs[0].rate == settings.learning_rate);
   CHECK(intended.report.epochs[2].rate == Approx((settings.learning_rate + settings.min_learning_rate) / 2));
   CHECK(published.parameters != intended.parameters);
@@ -169,7 +171,7 @@ TEST_CASE("published ignores the schedule, intended follows it") {
 
 TEST_CASE("a run keeps the learning curve in its record and its logs") {
   const Folder folder("record");
-  const Trained t = train(short_run, 1, folder.path);
+  const Trained t = trained(short_run, 1, folder.path);
   const auto record = train::read_record(train::record_file(folder.path));
   CHECK(record["status"] == "finished");
   CHECK(record["fidelity"] == "published");

@@ -34,7 +34,9 @@ inline std::string nearest_name(std::string_view asked, const std::vector<std::s
   std::size_t least = lower.size() / 2 + 1;
   for (const std::string& name : names) {
     const bool part = detail::abbreviates(lower, name) || detail::abbreviates(name, lower);
-    const std::size_t distance = part ? 1 : tasks::detail::edit_distance(lower, name);
+    // An abbreviation is as near as the farthest misspelling: a better spelt name comes first.
+    std::size_t distance = tasks::detail::edit_distance(lower, name);
+    if (part) distance = std::min(distance, lower.size() / 2);
     if (distance < least || (part && distance == least && name.size() < nearest.size())) {
       least = distance;
       nearest = name;

@@ -62,10 +62,15 @@ inline int train_and_report(const TrainRequest& request, const Program& program)
     print("This run is finished already, its results are in " + folder + ":\n" + results_text(*results));
     return 0;
   }
-  require_writable_folder(run.folder);
-
   std::filesystem::path data_path;
-  if (request.files.cache) data_path = tasks::below_original_folder(std::filesystem::path(request.files.data_path));
+  if (request.files.cache) {
+    data_path = tasks::below_original_folder(std::filesystem::path(request.files.data_path));
+    // Data that are there already may lie in a folder that is read-only.
+    std::error_code ignored;
+    if (!std::filesystem::exists(tasks::dataset_folder(data_path, run.task, run.setting), ignored))
+      require_possible_folder(data_path);
+  }
+  require_possible_folder(run.folder);
   const tasks::StoredDataset stored = data_for(run.task, run.setting, data_path);
   cpu::Threads threads(request.run.threads);
   if (!request.run.quiet) {

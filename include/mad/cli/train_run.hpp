@@ -15,6 +15,8 @@
 #include <Eigen/Core>
 #include <nlohmann/json.hpp>
 
+#include <unistd.h>
+
 #include <filesystem>
 #include <optional>
 #include <string>
@@ -97,6 +99,20 @@ inline std::optional<train::Results> finished_results(const TrainRun& run) {
                      " holds the results of another run: in run.json " + difference +
                      ".\nGive another --log-path or --log-base-path, or move the folder away.");
   return results;
+}
+
+/// Checks, without creating anything, that `folder` is one that can be written to, or can be made.
+/// \throws UsageError if not.
+inline void require_possible_folder(const std::filesystem::path& folder) {
+  namespace fs = std::filesystem;
+  std::error_code ignored;
+  fs::path nearest = fs::absolute(folder, ignored);
+  while (nearest.has_relative_path() && !fs::exists(nearest, ignored)) nearest = nearest.parent_path();
+  const bool is_folder = fs::is_directory(nearest, ignored);
+  if (is_folder && ::access(nearest.c_str(), W_OK | X_OK) == 0) return;
+  throw UsageError(
+      "the folder " + mad::detail::quoted(folder) + " cannot be written to: " + mad::detail::quoted(nearest) +
+      (is_folder ? " is not writable" : " is not a folder") + ".\nChoose another folder or correct its permissions.");
 }
 
 /// The data of a setting, in the form that models take. \param data_path where they are kept; empty: in memory only

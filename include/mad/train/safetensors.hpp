@@ -167,10 +167,10 @@ private:
   const std::byte* bytes() const { return reinterpret_cast<const std::byte*>(memory_.get()); }
 
   [[noreturn]] void fail(std::string_view key, const std::string& what) const {
-    throw Error("safetensors file " + detail::quoted(path_) + ", key '" + std::string(key) + "': " + what);
+    throw Error("safetensors file " + mad::detail::quoted(path_) + ", key '" + std::string(key) + "': " + what);
   }
   [[noreturn]] void fail(const std::string& what) const {
-    throw Error("safetensors file " + detail::quoted(path_) + ": " + what +
+    throw Error("safetensors file " + mad::detail::quoted(path_) + ": " + what +
                 " The file is damaged or not a safetensors file; copy or write it again.");
   }
 
