@@ -7,8 +7,8 @@
 
 namespace mad::testing {
 
-/// Which plans of a layer are compared with the usual one. Each plan is compiled by itself, which is most of the time
-/// that a proof takes to compile.
+/// Which plans of a layer are compared with the usual one. Each plan is generated and compiled by itself; kernels of
+/// equal sizes are shared.
 enum class PlannerProof {
   none,       ///< none: one plan is compiled
   whole,      ///< the one with all passes off: two plans
