@@ -64,6 +64,9 @@ public:
     for (int i = 0; i < threads.count(); ++i) workers_.push_back(std::make_unique<Worker<T>>(shared_));
   }
 
+  Model(const Model&) = delete;  // the threads' workers refer to it
+  Model& operator=(const Model&) = delete;
+
   const Architecture<T>& architecture() const { return shared_.architecture; }
   const ModelOptions& options() const { return shared_.options; }
   const ParameterLayout& layout() const { return shared_.layout; }

@@ -33,11 +33,13 @@ struct Attention {
 
   static constexpr Value forward(Value x) {
     const int width = x.width();
-    const int heads = O.heads > 0 ? O.heads : O.head_width > 0 ? width / O.head_width : 1;
-    if (heads < 1 || width % heads != 0) {
-      x.graph->fail(Fault::not_divisible, width, heads > 0 ? heads : O.head_width, __builtin_LINE());
+    // Either the number of heads is given, or their width; 0 for both is a single head.
+    const int divisor = O.heads > 0 ? O.heads : O.head_width > 0 ? O.head_width : 1;
+    if (width % divisor != 0) {
+      x.graph->fail(Fault::not_divisible, width, divisor, __builtin_LINE());
       return x;
     }
+    const int heads = O.heads > 0 ? O.heads : O.head_width > 0 ? width / O.head_width : 1;
     const int kv_heads = O.kv_heads > 0 ? O.kv_heads : heads;
     const int head_width = width / heads;
     const int kv_width = kv_heads * head_width;

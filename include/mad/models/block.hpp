@@ -24,6 +24,12 @@ constexpr Value normalize(Value x, Norm norm, Name name) {
 template <Norm N, Layer L>
 struct Residual {
   static constexpr std::string_view name = L::name;
+  static constexpr std::string_view shorthand = [] {
+    if constexpr (requires { L::shorthand; })
+      return std::string_view(L::shorthand);
+    else
+      return std::string_view(L::name);
+  }();
   using Inner = L;
 
   static constexpr Value forward(Value x) {
