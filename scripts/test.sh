@@ -9,7 +9,7 @@ set -eu
 cd "$(dirname "$0")/.."
 
 # Folders of tests/ for the two further builds. The release build runs all of them.
-sanitize_folders="core;cpu;protocol;random;tasks;train"
+sanitize_folders="core;layers;models;protocol;random;tasks;train"
 clang_folders="core;headers;layers;must_not_compile;protocol;random;tasks;train"
 
 quick=false

@@ -15,7 +15,7 @@
 #include <mad/models/stack.hpp>
 
 #include <mad/cpu/model.hpp>
-#include <mad/cpu/train_on.hpp>
+#include <mad/train_on.hpp>
 
 #include <mad/tasks/registry.hpp>
 #include <mad/train/trainer.hpp>
