@@ -161,16 +161,20 @@ public:
     return sum;
   }
 
+  mad::cpu::Workspace& workspace() { return workspace_; }
+
   void run() {
     const float* x = x_.data();
     for (const Product& p : products_) {
       if (p.op == &mad::ops::linear_op)
-        mad::cpu::linear_forward<float>(rows_, p.in, p.out, {x, p.in}, weights_.data(), nullptr, {y_.data(), p.out});
+        mad::cpu::linear_forward<float>(rows_, p.in, p.out, {x, p.in}, weights_.data(), nullptr, {y_.data(), p.out},
+                                        workspace_);
       else if (p.op == &mad::ops::linear_input_gradient_op)
         mad::cpu::linear_input_gradient<float>(rows_, p.in, p.out, {x, p.out}, weights_.data(), false,
-                                               {y_.data(), p.in});
+                                               {y_.data(), p.in}, workspace_);
       else
-        mad::cpu::linear_weight_gradient<float>(rows_, p.in, p.out, {x, p.out}, {y_.data(), p.in}, weights_.data());
+        mad::cpu::linear_weight_gradient<float>(rows_, p.in, p.out, {x, p.out}, {y_.data(), p.in}, weights_.data(),
+                                                workspace_);
     }
   }
 
@@ -201,6 +205,7 @@ private:
   Index widest_ = 1;
   std::vector<Product> products_;
   std::vector<float> x_, y_, weights_;
+  mad::cpu::Workspace workspace_;
 };
 
 /// One line of JSON per line of standard input: {"milliseconds": time of a step, "cpu_milliseconds": of
@@ -237,7 +242,8 @@ void measure_products(const Case& c, Training& training) {
                            threads.run(2 * threads.count(), [&](Index, int thread) {
                              auto& [a, b, out] = squares[static_cast<std::size_t>(thread)];
                              mad::cpu::linear_forward<float>(square, square, square, {a.data(), square}, b.data(),
-                                                             nullptr, {out.data(), square});
+                                                             nullptr, {out.data(), square},
+                                                             products[static_cast<std::size_t>(thread)].workspace());
                            });
                          })};
     for (std::size_t i = 0; round >= 0 && i < now.size(); ++i) taken[i].push_back(now[i].cpu / threads.count());

@@ -11,6 +11,7 @@
 #include <mad/cpu/selective_scan.hpp>
 #include <mad/cpu/short_conv.hpp>
 #include <mad/cpu/sum.hpp>
+#include <mad/cpu/token_shift_binding.hpp>
 #include <mad/ops/attention.hpp>
 #include <mad/ops/linear.hpp>
 #include <mad/ops/long_conv.hpp>
@@ -22,6 +23,15 @@
 
 namespace mad::cpu {
 
+namespace binding {
+
+template <class C>
+constexpr WeightOrder weight_order() {
+  return C::node.attribute[ops::linear::weight_in_out] != 0 ? WeightOrder::in_out : WeightOrder::out_in;
+}
+
+}  // namespace binding
+
 template <>
 struct Kernel<&ops::linear_op> {
   template <class C>
@@ -31,7 +41,8 @@ struct Kernel<&ops::linear_op> {
     using T = std::remove_const_t<std::remove_pointer_t<decltype(x.data)>>;
     const T* bias = nullptr;
     if constexpr (C::has(2)) bias = call.template in<2>().data;
-    linear_forward<T>(call.rows(), in, C::node.width, x, call.template in<1>().data, bias, call.out());
+    linear_forward<T>(call.rows(), in, C::node.width, x, call.template in<1>().data, bias, call.out(), call.workspace(),
+                      binding::weight_order<C>());
   }
 };
 
@@ -50,7 +61,8 @@ struct Kernel<&ops::linear_input_gradient_op> {
         for (Index r = 0; r < call.rows(); ++r) std::copy_n(addend.row(r), in, dx.row(r));
       }
     }
-    linear_input_gradient<T>(call.rows(), in, out, dy, call.template in<1>().data, C::has(2), dx);
+    linear_input_gradient<T>(call.rows(), in, out, dy, call.template in<1>().data, C::has(2), dx, call.workspace(),
+                             binding::weight_order<C>());
   }
 };
 
@@ -62,7 +74,7 @@ struct Kernel<&ops::linear_weight_gradient_op> {
     using T = std::remove_const_t<std::remove_pointer_t<decltype(dy.data)>>;
     const Index rows = rows_of(C::operand(0).domain, call.shape());
     linear_weight_gradient<T>(rows, C::operand(1).width, C::operand(0).width, dy, call.template in<1>(),
-                              call.out().data);
+                              call.out().data, call.workspace(), binding::weight_order<C>());
   }
 };
 

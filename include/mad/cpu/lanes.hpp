@@ -18,6 +18,7 @@
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wuninitialized"
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#pragma GCC diagnostic ignored "-Wignored-attributes"
 #endif
 
 namespace mad::cpu {
@@ -92,6 +93,14 @@ struct Lanes {
     if constexpr (sizeof(T) == 8 && size == 4) return _mm256_fnmadd_pd(a, b, c);
 #endif
     return Eigen::internal::psub(c, Eigen::internal::pmul(a, b));
+  }
+
+  /// Turns a square of `size` rows into its columns.
+  static MAD_ALWAYS_INLINE inline void transpose(const T* from, Index from_stride, T* to, Index to_stride) {
+    Eigen::internal::PacketBlock<Packet, static_cast<int>(size)> square;
+    unroll<size>([&](auto i) MAD_ALWAYS_INLINE { square.packet[i] = load(from + i * from_stride); });
+    Eigen::internal::ptranspose(square);
+    unroll<size>([&](auto i) MAD_ALWAYS_INLINE { store(to + i * to_stride, square.packet[i]); });
   }
 
 private:

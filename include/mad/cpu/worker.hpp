@@ -71,7 +71,7 @@ public:
     run(head(), Phase::forward, head_shape_, encoded, normed_.data(), nullptr, nullptr, nullptr);
     const Index rows = head_shape_.tokens();
     linear_forward<T>(rows, width, o.vocab_size, {normed_.data(), width}, s_.parameters.data() + s_.layout.head_weight,
-                      s_.parameters.data() + s_.layout.head_bias, logits());
+                      s_.parameters.data() + s_.layout.head_bias, logits(), workspace_);
     return cross_entropy<T>(logits(), m.targets, rows, o.vocab_size,
                             {.d_logits = factor > 0 ? logits() : View<T>{},
                              .factor = factor,
@@ -86,14 +86,14 @@ public:
     const Index rows = head_shape_.tokens();
     const View<const T> d_logits = logits();
     linear_weight_gradient<T>(rows, width, o.vocab_size, d_logits, {normed_.data(), width},
-                              lane.gradients.data() + s_.layout.head_weight);
+                              lane.gradients.data() + s_.layout.head_weight, workspace_);
     T* d_bias = lane.gradients.data() + s_.layout.head_bias;
     for (Index r = 0; r < rows; ++r)
       for (Index v = 0; v < o.vocab_size; ++v) d_bias[v] += d_logits.row(r)[v];
     T* dy = d_stream_[0].data();
     T* dx = d_stream_[1].data();
     linear_input_gradient<T>(rows, width, o.vocab_size, d_logits, s_.parameters.data() + s_.layout.head_weight, false,
-                             {dy, width});
+                             {dy, width}, workspace_);
     const std::size_t depth = s_.architecture.blocks.size();
     const bool encoder = s_.architecture.backbone == Backbone::auto_encoder;
     run(head(), Phase::backward, head_shape_, encoder ? decoded_.data() : stream(depth), normed_.data(), dy, dx, &lane);

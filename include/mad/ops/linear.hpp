@@ -1,6 +1,6 @@
 // Copyright 2026 The mad authors. SPDX-License-Identifier: Apache-2.0
 /// \file
-/// Linear maps: y = x W^T + b with W of shape (out, in).
+/// Linear maps: y = x W^T + b with W of shape (out, in), and y = x W with W of shape (in, out).
 #pragma once
 
 #include <mad/graph/differentiate.hpp>
@@ -8,6 +8,11 @@
 namespace mad {
 
 namespace ops {
+
+/// Attributes of a linear node and of its gradients: 1 where the weight is stored (in, out).
+namespace linear {
+enum Attribute { weight_in_out };
+}
 
 constexpr void linear_adjoint(Differentiator& d, int node);
 
@@ -20,7 +25,7 @@ constexpr double linear_flops(const Graph& g, const Node& n, Index) {
 inline constexpr Operation linear_op{.name = "linear", .adjoint = &linear_adjoint, .flops = &linear_flops};
 /// Operands dy (rows, out), W, optionally an addend (rows, in): dx = dy W + addend.
 inline constexpr Operation linear_input_gradient_op{.name = "linear input gradient", .in_place = 2, .addend = 2};
-/// Operands dy (rows, out), x (rows, in): dW += dy^T x.
+/// Operands dy (rows, out), x (rows, in): dW += dy^T x (or x^T dy).
 inline constexpr Operation linear_weight_gradient_op{.name = "linear weight gradient", .adds = true};
 
 //   y = x W^T + b:   dx = dy W,   dW = dy^T x,   db = sum over rows of dy
@@ -30,10 +35,18 @@ constexpr void linear_adjoint(Differentiator& d, int node) {
   Graph& g = *dy.graph;
   const Value x{&g, n.operand[0]};
   const Value weight{&g, n.operand[1]};
-  if (d.wanted(weight.id))
-    d.add(weight.id, make(g, linear_weight_gradient_op, Domain::one, weight.width(), dy, d.operand(node, 0)));
+  const int order = n.attribute[linear::weight_in_out];
+  if (d.wanted(weight.id)) {
+    const Value dW = make(g, linear_weight_gradient_op, Domain::one, weight.width(), dy, d.operand(node, 0));
+    g.nodes[dW.id].attribute[linear::weight_in_out] = order;
+    d.add(weight.id, dW);
+  }
   if (n.operands > 2) d.add(n.operand[2], dy);
-  if (d.wanted(x.id)) d.add(x.id, make(g, linear_input_gradient_op, n.domain, x.width(), dy, d.operand(node, 1)));
+  if (d.wanted(x.id)) {
+    const Value dx = make(g, linear_input_gradient_op, n.domain, x.width(), dy, d.operand(node, 1));
+    g.nodes[dx.id].attribute[linear::weight_in_out] = order;
+    d.add(x.id, dx);
+  }
 }
 
 }  // namespace ops
@@ -51,6 +64,14 @@ constexpr Value linear(Value x, Value weight, Value bias, int line = __builtin_L
   Node& n = x.graph->nodes[y.id];
   if (bias.width() != n.width) x.graph->fail(Fault::widths_differ, bias.width(), n.width, line);
   n.operand[n.operands++] = bias.id;
+  return y;
+}
+
+/// x W for a weight that is already a value, flattened (in * out): the order in which some of the reference's low-rank
+/// maps are stored.
+constexpr Value matmul(Value x, Value weight, int line = __builtin_LINE()) {
+  const Value y = linear(x, weight, line);
+  x.graph->nodes[y.id].attribute[ops::linear::weight_in_out] = 1;
   return y;
 }
 
