@@ -45,18 +45,32 @@ constexpr Index vocab_size = 16;
 constexpr double learning_rate = 5e-4;
 constexpr double weight_decay = 0.1;
 
-template <int Width>
-mad::cpu::Architecture<float> find(const std::string& stack) {
+/// A model, and the graphs of its blocks, which tell what it multiplies.
+struct Described {
+  mad::cpu::Architecture<float> architecture;
+  std::vector<std::pair<const mad::Graph*, const mad::Schedule*>> blocks;
+};
+
+template <int Width, class... Layers>
+Described described() {
   using namespace mad;
-  if (stack == "mA-Sg-mA-Sg") return cpu::architecture<LanguageModel<Repeat<2, Attn, SwiGLU>, Width>, float>();
-  if (stack == "H-Sg-H-Sg") return cpu::architecture<LanguageModel<Repeat<2, Hyena, SwiGLU>, Width>, float>();
-  if (stack == "Mb-Mb-Mb-Mb") return cpu::architecture<LanguageModel<Repeat<4, Mamba>, Width>, float>();
-  if (stack == "H-mA-Sg-Mb") return cpu::architecture<LanguageModel<Stack<Hyena, Attn, SwiGLU, Mamba>, Width>, float>();
+  return {cpu::architecture<LanguageModel<Stack<Layers...>, Width>, float>(),
+          {{&Lowered<Residual<Norm::layer_norm, Layers>, Width>::graph,
+            &Lowered<Residual<Norm::layer_norm, Layers>, Width>::plan.schedule}...}};
+}
+
+template <int Width>
+Described find(const std::string& stack) {
+  using namespace mad;
+  if (stack == "mA-Sg-mA-Sg") return described<Width, Attn, SwiGLU, Attn, SwiGLU>();
+  if (stack == "H-Sg-H-Sg") return described<Width, Hyena, SwiGLU, Hyena, SwiGLU>();
+  if (stack == "Mb-Mb-Mb-Mb") return described<Width, Mamba, Mamba, Mamba, Mamba>();
+  if (stack == "H-mA-Sg-Mb") return described<Width, Hyena, Attn, SwiGLU, Mamba>();
   throw UsageError("the stack '" + stack +
                    "' is not built in. Known are mA-Sg-mA-Sg, H-Sg-H-Sg, Mb-Mb-Mb-Mb and H-mA-Sg-Mb.");
 }
 
-mad::cpu::Architecture<float> find(const Case& c) {
+Described find(const Case& c) {
   if (c.width == 64) return find<64>(c.stack);
   if (c.width == 128) return find<128>(c.stack);
   throw mad::UsageError("width " + std::to_string(c.width) + " is not built in. Known are 64 and 128.");
@@ -90,7 +104,7 @@ public:
   explicit Training(const Case& c)
       : case_(c),
         threads_(c.threads),
-        model_(find(c), {.vocab_size = vocab_size, .max_length = c.length}, 1, threads_),
+        model_(find(c).architecture, {.vocab_size = vocab_size, .max_length = c.length}, 1, threads_),
         optimizer_({.weight_decay = weight_decay}, model_.layout().infos) {
     std::mt19937 generator(1);
     std::uniform_int_distribution<int> token(0, static_cast<int>(vocab_size) - 1);
@@ -144,12 +158,12 @@ private:
 /// again, so that the time is a lower bound of what the products take inside a step.
 class Products {
 public:
-  explicit Products(const mad::cpu::Model<float>& model, Index rows) : rows_(rows) {
-    const auto& a = model.architecture();
-    for (const auto* block : a.blocks) append(*block->graph, block->plan->schedule);
+  Products(const Described& model, Index vocabulary, Index rows) : rows_(rows) {
+
+    for (const auto& [graph, schedule] : model.blocks) append(*graph, *schedule);
     for (const mad::Operation* op :
          {&mad::ops::linear_op, &mad::ops::linear_input_gradient_op, &mad::ops::linear_weight_gradient_op})
-      append(op, a.width, model.options().vocab_size);
+      append(op, model.architecture.width, vocabulary);
     x_.assign(static_cast<std::size_t>(rows * widest_), 1.0F);
     y_.assign(x_.size(), 0.0F);
     weights_.assign(static_cast<std::size_t>(widest_ * widest_), 0.0F);
@@ -229,7 +243,7 @@ void measure_products(const Case& c, Training& training) {
   std::vector<Products> products;
   std::vector<std::array<std::vector<float>, 3>> squares(static_cast<std::size_t>(threads.count()));
   for (auto& matrices : squares) {
-    products.emplace_back(training.model(), sequences * c.length);
+    products.emplace_back(find(c), vocab_size, sequences * c.length);
     for (std::vector<float>& m : matrices) m.assign(static_cast<std::size_t>(square * square), 1.0F);
   }
   std::array<std::vector<double>, 3> taken;

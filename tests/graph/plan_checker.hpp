@@ -201,7 +201,7 @@ private:
     if (l.column + g_.nodes[node].width > l.stride) fail(node, "reaches beyond its row");
     const bool arena = l.space == Space::prologue || l.space == Space::saved || l.space == Space::scratch ||
                        l.space == Space::accumulator || l.space == Space::epilogue;
-    if (arena && l.base + l.stride > plan_.columns_of(l.space, l.domain)) fail(node, "reaches beyond its arena");
+    if (arena && l.base + l.stride > plan_.arenas.columns_of(l.space, l.domain)) fail(node, "reaches beyond its arena");
     return {l.space, l.domain, 0, l.base * rows_of(l.domain, shape) + in_block};
   }
 

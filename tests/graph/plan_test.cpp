@@ -104,14 +104,14 @@ TEST_CASE("The checker sees steps that were exchanged, left out, and arenas that
   --s.phase_begin[3];
   CHECK_FALSE(PlanChecker::check(*graph, *plan).empty());
   ++s.phase_begin[3];
-  --plan->columns[static_cast<int>(Space::scratch)][static_cast<int>(Domain::tokens)];
+  --plan->arenas.columns[static_cast<int>(Space::scratch)][static_cast<int>(Domain::tokens)];
   CHECK_FALSE(PlanChecker::check(*graph, *plan).empty());
 }
 
 TEST_CASE("Passes save what they promise") {
   using L = Residual<Norm::layer_norm, SwiGLU>;
   const auto columns = [](unsigned passes, Space space) {
-    return make_plan(build_graph<L, 6>(passes), passes).columns_of(space, Domain::tokens);
+    return make_plan(build_graph<L, 6>(passes), passes).arenas.columns_of(space, Domain::tokens);
   };
   const auto steps = [](unsigned passes) { return make_plan(build_graph<L, 6>(passes), passes).schedule.step_count; };
   CHECK(columns(all_passes, Space::saved) < columns(all_passes & ~recompute, Space::saved));

@@ -3,15 +3,17 @@
 /// Which model: what was asked for, and what follows from it for a task.
 #pragma once
 
-#include <mad/cli/fingerprint.hpp>
 #include <mad/cli/layer_registry.hpp>
 #include <mad/core/error.hpp>
 #include <mad/cpu/architecture.hpp>
+#include <mad/graph/fingerprint.hpp>
 #include <mad/tasks/any_task.hpp>
 
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
+#include <array>
+#include <cstdio>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -78,8 +80,10 @@ struct ModelPlan {
     j["position_embeds"] = name(options.positions);
     if (architecture.backbone == Backbone::auto_encoder) j["pooling"] = name(options.pooling);
     Fingerprint fingerprint;
-    for (const cpu::Block<float>* block : architecture.blocks) fingerprint.add(*block->graph);
-    j["fingerprint"] = fingerprint.text();
+    for (const cpu::Block<float>* block : architecture.blocks) fingerprint.add(block->fingerprint);
+    std::array<char, 17> digits{};
+    std::snprintf(digits.data(), digits.size(), "%016llx", static_cast<unsigned long long>(fingerprint.value()));
+    j["fingerprint"] = digits.data();
     return j;
   }
 };
@@ -98,7 +102,8 @@ inline ModelPlan plan_model(const ModelChoice& choice, const LayerRegistry& regi
     throw UsageError("task '" + task.name + "' is learned through an encoding of the whole input: --backbone " +
                      std::string(name(backbone)) + " cannot do that. Leave --backbone out, or give auto-encoder.");
   ModelPlan plan;
-  const std::vector<std::string>& asked = choice.layers.empty() ? registry.default_layers() : choice.layers;
+  const std::vector<std::string> asked =
+      registry.expanded(choice.layers.empty() ? registry.default_layers() : choice.layers);
   for (const std::string& layer : asked) {
     const LayerEntry& entry = registry.find(layer);
     plan.layers.push_back(entry.name);

@@ -9,6 +9,7 @@
 #include <mad/models/model.hpp>
 #include <mad/models/parameter_info.hpp>
 
+#include <span>
 #include <string>
 #include <vector>
 
@@ -94,12 +95,10 @@ inline Index append(ParameterLayout& layout, std::string name, std::vector<Index
   return layout.infos.back().offset;
 }
 
-inline ParameterLayout::Part append_layer(ParameterLayout& layout, const Graph& graph, const std::string& prefix,
-                                          Index max_length) {
+inline ParameterLayout::Part append_layer(ParameterLayout& layout, std::span<const Parameter> parameters,
+                                          const std::string& prefix, Index max_length) {
   const ParameterLayout::Part part{layout.size, layout.constants};
-  // The graph's own offsets: parameters with one row per position come after the others by their counts.
-  for (int i = 0; i < graph.parameter_count; ++i) {
-    const Parameter& p = graph.parameters[i];
+  for (const Parameter& p : parameters) {
     if (p.is_constant) {
       layout.constants += p.count(max_length);
       continue;
@@ -107,6 +106,7 @@ inline ParameterLayout::Part append_layer(ParameterLayout& layout, const Graph& 
     std::vector<Index> shape;
     for (int d = 0; d < p.rank; ++d) shape.push_back(p.dims[d] == Parameter::per_max_length ? max_length : p.dims[d]);
     append(layout, prefix + std::string(p.name.view()), shape, p.role);
+    layout.infos.back().trained = p.trained;
     layout.infos.back().decay = p.decay;
     layout.infos.back().learning_rate = p.learning_rate;
   }
@@ -115,9 +115,10 @@ inline ParameterLayout::Part append_layer(ParameterLayout& layout, const Graph& 
 
 }  // namespace architecture_detail
 
-/// Places of all parameters. \throws UsageError if the options do not fit the backbone.
-template <class T>
-ParameterLayout make_layout(const Architecture<T>& a, const ModelOptions& o) {
+/// Places of all parameters of an `Architecture` or `StepArchitecture`. \throws UsageError if the options do not fit
+/// the backbone.
+template <class A>
+ParameterLayout make_layout(const A& a, const ModelOptions& o) {
   using architecture_detail::append;
   using architecture_detail::append_layer;
   if (o.vocab_size < 1)
@@ -137,10 +138,10 @@ ParameterLayout make_layout(const Architecture<T>& a, const ModelOptions& o) {
   if (encoder && o.pooling == Pooling::cls)
     layout.cls_token = append(layout, "cls_token", {1, 1, a.width}, Role::other);
   for (std::size_t i = 0; i < a.blocks.size(); ++i)
-    layout.blocks.push_back(append_layer(layout, *a.blocks[i]->graph,
+    layout.blocks.push_back(append_layer(layout, a.blocks[i]->parameters,
                                          (encoder ? "encoder." : "model.") + std::to_string(i) + ".", max_length));
-  if (encoder) layout.decoder = append_layer(layout, *a.decoder->graph, "decoder.", o.max_length);
-  layout.head_norm = append_layer(layout, *a.head_norm->graph, "unembed.", o.max_length);
+  if (encoder) layout.decoder = append_layer(layout, a.decoder->parameters, "decoder.", o.max_length);
+  layout.head_norm = append_layer(layout, a.head_norm->parameters, "unembed.", o.max_length);
   layout.head_weight = append(layout, "unembed.1.weight", {o.vocab_size, a.width}, Role::matrix);
   layout.head_bias = append(layout, "unembed.1.bias", {o.vocab_size}, Role::bias);
   return layout;
@@ -168,9 +169,8 @@ void initialize(const Architecture<T>& a, const ModelOptions& o, const Parameter
     p.initial = initial;
     fill(p, 1, parameters + offset, false);
   };
-  const auto layer = [&](const Graph& g, ParameterLayout::Part part, Index max_length) {
-    for (int i = 0; i < g.parameter_count; ++i) {
-      const Parameter& p = g.parameters[i];
+  const auto layer = [&](std::span<const Parameter> list, ParameterLayout::Part part, Index max_length) {
+    for (const Parameter& p : list) {
       T* base = p.is_constant ? constants + part.constants : parameters + part.parameters;
       fill(p, max_length, base + p.offset(max_length), true);
     }
@@ -179,9 +179,9 @@ void initialize(const Architecture<T>& a, const ModelOptions& o, const Parameter
   if (layout.position_embeds >= 0) simple(layout.position_embeds, o.max_length, Initial::normal(1));
   if (layout.cls_token >= 0) simple(layout.cls_token, 1, Initial::normal(1));
   const Index max_length = block_max_length(a.backbone, o);
-  for (std::size_t i = 0; i < a.blocks.size(); ++i) layer(*a.blocks[i]->graph, layout.blocks[i], max_length);
-  if (a.decoder != nullptr) layer(*a.decoder->graph, layout.decoder, o.max_length);
-  layer(*a.head_norm->graph, layout.head_norm, o.max_length);
+  for (std::size_t i = 0; i < a.blocks.size(); ++i) layer(a.blocks[i]->parameters, layout.blocks[i], max_length);
+  if (a.decoder != nullptr) layer(a.decoder->parameters, layout.decoder, o.max_length);
+  layer(a.head_norm->parameters, layout.head_norm, o.max_length);
   const bool all = a.backbone == Backbone::auto_encoder;
   simple(layout.head_weight, o.vocab_size,
          all ? Initial::normal(backbone_deviation) : Initial::uniform(1.0 / std::sqrt(static_cast<double>(a.width))));

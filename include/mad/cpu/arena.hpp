@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <memory>
 #include <new>
+#include <span>
 #include <vector>
 
 namespace mad::cpu {
@@ -46,22 +47,35 @@ private:
 };
 
 /// Numbers that the arenas of a space hold for one layer.
-inline Index arena_size(const Plan& plan, Space space, const Shape& shape) {
+inline Index arena_size(const Arenas& arenas, Space space, const Shape& shape) {
   Index size = 0;
   for (int d = 0; d < domain_count; ++d) {
     const auto domain = static_cast<Domain>(d);
-    size += plan.columns_of(space, domain) * rows_of(domain, shape);
+    size += arenas.columns_of(space, domain) * rows_of(domain, shape);
   }
   return size;
 }
 
 /// Points the arenas of a space at one block of `arena_size` numbers.
 template <class T>
-void place_arena(Context<T>& context, const Plan& plan, Space space, T* memory) {
+void place_arena(Context<T>& context, const Arenas& arenas, Space space, T* memory) {
   for (int d = 0; d < domain_count; ++d) {
     const auto domain = static_cast<Domain>(d);
     context.at(space, domain) = memory;
-    memory += plan.columns_of(space, domain) * rows_of(domain, context.shape);
+    memory += arenas.columns_of(space, domain) * context.rows(domain);
+  }
+}
+
+/// Writes the constants among a layer's parameters: their initial values.
+template <class T>
+void fill_constants(std::span<const Parameter> parameters, Index max_length, T* constants) {
+  std::vector<double> values;
+  for (const Parameter& p : parameters) {
+    if (!p.is_constant) continue;
+    values.assign(static_cast<std::size_t>(p.count(max_length)), p.initial.scale);
+    if (p.initial.kind == Initial::Kind::filled) p.initial.fill(p, max_length, {}, values.data());
+    std::transform(values.begin(), values.end(), constants + p.offset(max_length),
+                   [](double v) { return static_cast<T>(v); });
   }
 }
 
@@ -71,28 +85,31 @@ class Prologue {
 public:
   /// Computes the values from the layer's parameters.
   void run(const Block<T>& block, const Shape& shape, const T* parameters, const T* constants, Workspace& workspace) {
-    const Plan& plan = *block.plan;
-    values_.resize(arena_size(plan, Space::prologue, shape));
+    run(*block.arenas, block.prepared_sizes, block.run[static_cast<int>(Phase::prologue)], shape, parameters, constants,
+        workspace);
+  }
+  void run(const Arenas& arenas, void (*prepared_sizes)(const Shape&, Index*), void (*prologue)(const Context<T>&),
+           const Shape& shape, const T* parameters, const T* constants, Workspace& workspace) {
+    values_.resize(arena_size(arenas, Space::prologue, shape));
     values_.fill(T(0));  // sums are added
-    sizes_.resize(static_cast<std::size_t>(plan.prepared_count));
-    block.prepared_sizes(shape, sizes_.data());
+    sizes_.assign(static_cast<std::size_t>(arenas.prepared_count), 0);
+    prepared_sizes(shape, sizes_.data());
     prepared_.resize(sizes_.size());
     pointers_.resize(sizes_.size());
     for (std::size_t i = 0; i < sizes_.size(); ++i) {
       prepared_[i].resize(sizes_[i]);
       pointers_[i] = prepared_[i].data();
     }
-    Context<T> context;
-    context.shape = shape;
+    Context<T> context(shape);
     context.parameters = parameters;
     context.constants = constants;
     context.workspace = &workspace;
-    attach(context, plan);
-    block.run[static_cast<int>(Phase::prologue)](context);
+    attach(context, arenas);
+    prologue(context);
   }
 
-  void attach(Context<T>& context, const Plan& plan) const {
-    place_arena(context, plan, Space::prologue, values_.data());
+  void attach(Context<T>& context, const Arenas& arenas) const {
+    place_arena(context, arenas, Space::prologue, values_.data());
     context.prepared = pointers_.data();
   }
 

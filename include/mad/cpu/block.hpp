@@ -7,6 +7,8 @@
 #include <mad/cpu/elementwise.hpp>
 #include <mad/cpu/kernels.hpp>
 
+#include <cstdint>
+#include <span>
 #include <string_view>
 #include <utility>
 
@@ -22,6 +24,9 @@ template <class Low, int StepIndex, class T>
     constexpr int id = Low::plan.schedule.order[step.first];
     Kernel<Low::graph.nodes[id].op>::run(Call<Low, id, T>{context});
   }
+  // g++ 12 takes some of these functions for free of effects although they store (through AVX-512 registers), and then
+  // drops the calls: an effect that it cannot overlook.
+  asm volatile("" ::: "memory");
 }
 
 template <class Low, Phase P, class T>
@@ -55,8 +60,9 @@ struct Block {
   std::string_view shorthand;
   int width;
   int output_width;
-  const Graph* graph;
-  const Plan* plan;
+  std::span<const Parameter> parameters;
+  const Arenas* arenas;
+  std::uint64_t fingerprint;                    ///< of the description: see fingerprint_of
   void (*run[phase_count])(const Context<T>&);  ///< by Phase
   void (*prepared_sizes)(const Shape&, Index* sizes);
 };
@@ -75,8 +81,9 @@ inline constexpr Block<T> block{Low::Description::name,
                                 shorthand_of<typename Low::Description>(),
                                 Low::width,
                                 Low::output_width,
-                                &Low::graph,
-                                &Low::plan,
+                                {Low::parameters.parameters, static_cast<std::size_t>(Low::graph.parameter_count)},
+                                &Low::arenas,
+                                Low::fingerprint,
                                 {&run_phase<Low, Phase::prologue, T>, &run_phase<Low, Phase::forward, T>,
                                  &run_phase<Low, Phase::backward, T>, &run_phase<Low, Phase::epilogue, T>},
                                 &prepared_sizes<Low, T>};

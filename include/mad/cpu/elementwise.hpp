@@ -141,30 +141,34 @@ struct Run {
   }
 
   static void run(const Context<T>& context) {
-    View<const T> sources[table.load_count + 1];
-    View<T> targets[table.count];
-    for (int l = 0; l < table.load_count; ++l)
-      sources[l] = locate(context, Low::graph, Low::plan.location[table.loads[l].node]);
-    for (int m = 0; m < table.count; ++m)
-      if (Low::plan.location[table.members[m]].space != Space::registers)
-        targets[m] = locate(context, Low::graph, Low::plan.location[table.members[m]]);
+    const T* sources[table.load_count + 1];
+    T* targets[table.count];
+    unroll<table.load_count>(
+        [&](auto l) MAD_ALWAYS_INLINE { sources[l()] = locate<Low, table.loads[l()].node>(context).data; });
+    unroll<table.count>([&](auto m) MAD_ALWAYS_INLINE {
+      if constexpr (Low::plan.location[table.members[m()]].space != Space::registers)
+        targets[m()] = locate<Low, table.members[m()]>(context).data;
+    });
     const Index length = context.shape.length;
-    const Index rows = rows_of(first.domain, context.shape);
+    const Index rows = context.rows(first.domain);
     const T* from[table.load_count + 1];
     T* to[table.count];
     for (Index r = 0; r < rows; ++r) {
-      const Index position = first.domain == Domain::tokens ? r % length : r;
+      const Index position = first.domain == Domain::tokens ? context.past + r % length : r;
       const Index sequence = first.domain == Domain::tokens ? r / length : r;
       unroll<table.load_count>([&](auto l) MAD_ALWAYS_INLINE {
         constexpr Domain domain = Low::graph.nodes[table.loads[l()].node].domain;
         constexpr bool whole = domain == first.domain;
-        from[l()] = sources[l()].row(whole                         ? r
-                                     : domain == Domain::positions ? position
-                                     : domain == Domain::sequences ? sequence
-                                                                   : 0);
+        constexpr Index stride = Low::plan.location[table.loads[l()].node].stride;
+        const Index row = whole                         ? r
+                          : domain == Domain::positions ? position
+                          : domain == Domain::sequences ? sequence
+                                                        : 0;
+        from[l()] = sources[l()] + row * stride;
       });
       unroll<table.count>([&](auto m) MAD_ALWAYS_INLINE {
-        if constexpr (Low::plan.location[table.members[m()]].space != Space::registers) to[m()] = targets[m()].row(r);
+        constexpr Location place = Low::plan.location[table.members[m()]];
+        if constexpr (place.space != Space::registers) to[m()] = targets[m()] + r * place.stride;
       });
       constexpr Index size = Lanes<T>::size;
       Index c = 0;

@@ -239,7 +239,7 @@ private:
     shared_.accumulator_size = 0;
     for_each_block([&](std::size_t i, const Block<T>& b, ParameterLayout::Part part, const Shape& shape) {
       shared_.accumulator_offsets[i] = shared_.accumulator_size;
-      shared_.accumulator_size += arena_size(*b.plan, Space::accumulator, shape);
+      shared_.accumulator_size += arena_size(*b.arenas, Space::accumulator, shape);
       shared_.prologues[i].run(b, shape, shared_.parameters.data() + part.parameters,
                                shared_.constants.data() + part.constants, worker(0).workspace());
     });
@@ -270,20 +270,17 @@ private:
   void run_epilogues() {
     if (lanes_.empty()) return;
     for_each_block([&](std::size_t i, const Block<T>& b, ParameterLayout::Part part, const Shape& shape) {
-      if (b.plan->schedule.phase_begin[static_cast<int>(Phase::epilogue)] ==
-          b.plan->schedule.phase_begin[static_cast<int>(Phase::epilogue) + 1])
-        return;
-      epilogue_.resize(arena_size(*b.plan, Space::epilogue, shape));
+      if (!b.arenas->has_epilogue) return;
+      epilogue_.resize(arena_size(*b.arenas, Space::epilogue, shape));
       epilogue_.fill(T(0));
-      Context<T> c;
-      c.shape = shape;
+      Context<T> c(shape);
       c.parameters = shared_.parameters.data() + part.parameters;
       c.constants = shared_.constants.data() + part.constants;
       c.parameter_gradients = gradients_.data() + part.parameters;
       c.workspace = &worker(0).workspace();
-      shared_.prologues[i].attach(c, *b.plan);
-      place_arena(c, *b.plan, Space::accumulator, lanes_[0].accumulators.data() + shared_.accumulator_offsets[i]);
-      place_arena(c, *b.plan, Space::epilogue, epilogue_.data());
+      shared_.prologues[i].attach(c, *b.arenas);
+      place_arena(c, *b.arenas, Space::accumulator, lanes_[0].accumulators.data() + shared_.accumulator_offsets[i]);
+      place_arena(c, *b.arenas, Space::epilogue, epilogue_.data());
       b.run[static_cast<int>(Phase::epilogue)](c);
     });
   }

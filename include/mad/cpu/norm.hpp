@@ -159,6 +159,20 @@ void group_norm_backward(View<const T> x, const T* weight, View<const T> d_y, Vi
                                     d_bias);
 }
 
+/// RMSNorm of each of `groups` groups of width / groups neighbours; weight: (width).
+template <int Size = any_size, class T>
+void group_rms_norm_forward(View<const T> x, const T* weight, View<T> y, Index rows, Index width, Index groups,
+                            double eps) {
+  norm_detail::forward<false, Size, T>({rows, groups, width / groups, width / groups, eps}, x, weight, nullptr, y);
+}
+
+template <int Size = any_size, class T>
+void group_rms_norm_backward(View<const T> x, const T* weight, View<const T> d_y, View<T> d_x, T* d_weight, Index rows,
+                             Index width, Index groups, double eps) {
+  norm_detail::backward<false, Size, T>({rows, groups, width / groups, width / groups, eps}, x, weight, d_y, d_x,
+                                        d_weight, nullptr);
+}
+
 /// RMSNorm of every head by itself. x, y: (rows, heads * head_dim); weight: (head_dim), shared by the heads.
 template <int Size = any_size, class T>
 void head_rms_norm_forward(View<const T> x, const T* weight, View<T> y, Index rows, Index heads, Index head_dim,

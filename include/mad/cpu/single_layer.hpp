@@ -6,6 +6,7 @@
 #include <mad/cpu/arena.hpp>
 
 #include <limits>
+#include <span>
 #include <string_view>
 
 namespace mad::cpu {
@@ -24,29 +25,23 @@ public:
     parameters_.fill(T(0));
     constants_.fill(T(0));
     gradients_.fill(T(0));
-    for (int i = 0; i < graph().parameter_count; ++i) {
-      const Parameter& p = graph().parameters[i];
-      if (!p.is_constant) continue;
-      std::vector<double> values(static_cast<std::size_t>(p.count(shape.max_length)), p.initial.scale);
-      if (p.initial.kind == Initial::Kind::filled) p.initial.fill(p, shape.max_length, {}, values.data());
-      for (std::size_t k = 0; k < values.size(); ++k)
-        constants_[p.offset(shape.max_length) + static_cast<Index>(k)] = static_cast<T>(values[k]);
-    }
+    fill_constants(list(), shape.max_length, constants_.data());
   }
 
-  const Graph& graph() const { return *block_.graph; }
+  /// The parameters and constants of the layer.
+  std::span<const Parameter> list() const { return block_.parameters; }
   const Shape& shape() const { return shape_; }
 
   /// Values of a parameter or constant, `count(max_length)` numbers.
   T* parameter(int i) {
-    const Parameter& p = graph().parameters[i];
+    const Parameter& p = list()[static_cast<std::size_t>(i)];
     return (p.is_constant ? constants_ : parameters_).data() + p.offset(shape_.max_length);
   }
-  T* gradient(int i) { return gradients_.data() + graph().parameters[i].offset(shape_.max_length); }
+  T* gradient(int i) { return gradients_.data() + list()[static_cast<std::size_t>(i)].offset(shape_.max_length); }
   /// Index of the parameter of that name, or -1.
   int find(std::string_view name) const {
-    for (int i = 0; i < graph().parameter_count; ++i)
-      if (graph().parameters[i].name.view() == name) return i;
+    for (std::size_t i = 0; i < list().size(); ++i)
+      if (list()[i].name.view() == name) return static_cast<int>(i);
     return -1;
   }
   Buffer<T>& gradients() { return gradients_; }
@@ -72,7 +67,7 @@ public:
 
   /// The same in the steps of a training step, which runs the middle one for every micro-batch.
   void begin_backward() {
-    accumulators_.resize(arena_size(*block_.plan, Space::accumulator, shape_));
+    accumulators_.resize(arena_size(*block_.arenas, Space::accumulator, shape_));
     accumulators_.fill(T(0));
   }
   void backward_batch(const T* x, const T* y, const T* dy, T* dx) {
@@ -86,7 +81,7 @@ public:
     block_.run[static_cast<int>(Phase::backward)](c);
   }
   void end_backward() {
-    epilogue_.resize(arena_size(*block_.plan, Space::epilogue, shape_));
+    epilogue_.resize(arena_size(*block_.arenas, Space::epilogue, shape_));
     epilogue_.fill(T(0));
     const Context<T> c = context();
     block_.run[static_cast<int>(Phase::epilogue)](c);
@@ -95,28 +90,26 @@ public:
 private:
   Index parameter_total(bool constants) const {
     Index total = 0;
-    for (int i = 0; i < graph().parameter_count; ++i) {
-      const Parameter& p = graph().parameters[i];
+    for (const Parameter& p : list()) {
       if (p.is_constant == constants) total += p.count(shape_.max_length);
     }
     return total;
   }
   void prepare(Buffer<T>& buffer, Space space) {
-    buffer.resize(arena_size(*block_.plan, space, shape_));
+    buffer.resize(arena_size(*block_.arenas, space, shape_));
     buffer.fill(std::numeric_limits<T>::quiet_NaN());
   }
   Context<T> context() {
-    Context<T> c;
-    c.shape = shape_;
+    Context<T> c(shape_);
     c.parameters = parameters_.data();
     c.constants = constants_.data();
     c.parameter_gradients = gradients_.data();
     c.workspace = &workspace_;
-    prologue_.attach(c, *block_.plan);
-    place_arena(c, *block_.plan, Space::saved, saved_.data());
-    place_arena(c, *block_.plan, Space::scratch, scratch_.data());
-    place_arena(c, *block_.plan, Space::accumulator, accumulators_.data());
-    place_arena(c, *block_.plan, Space::epilogue, epilogue_.data());
+    prologue_.attach(c, *block_.arenas);
+    place_arena(c, *block_.arenas, Space::saved, saved_.data());
+    place_arena(c, *block_.arenas, Space::scratch, scratch_.data());
+    place_arena(c, *block_.arenas, Space::accumulator, accumulators_.data());
+    place_arena(c, *block_.arenas, Space::epilogue, epilogue_.data());
     return c;
   }
 

@@ -146,8 +146,8 @@ private:
     for (std::size_t i = 0; i < count; ++i) {
       const Shape& shape = i < head() ? shape_ : head_shape_;
       saved_offsets_[i] = saved;
-      saved += arena_size(*block_at(i).plan, Space::saved, shape);
-      scratch = std::max(scratch, arena_size(*block_at(i).plan, Space::scratch, shape));
+      saved += arena_size(*block_at(i).arenas, Space::saved, shape);
+      scratch = std::max(scratch, arena_size(*block_at(i).arenas, Space::scratch, shape));
     }
     saved_.resize(saved);
     scratch_.resize(scratch);
@@ -160,21 +160,20 @@ private:
   void run(std::size_t i, Phase phase, const Shape& shape, const T* x, T* y, const T* dy, T* dx, Lane<T>* lane) {
     const Block<T>& b = block_at(i);
     const ParameterLayout::Part part = part_at(i);
-    Context<T> c;
-    c.shape = shape;
+    Context<T> c(shape);
     c.parameters = s_.parameters.data() + part.parameters;
     c.constants = s_.constants.data() + part.constants;
     c.workspace = &workspace_;
     c.at(Space::input) = const_cast<T*>(x);
     c.at(Space::output) = y;
-    s_.prologues[i].attach(c, *b.plan);
-    place_arena(c, *b.plan, Space::saved, saved_.data() + saved_offsets_[i]);
-    place_arena(c, *b.plan, Space::scratch, scratch_.data());
+    s_.prologues[i].attach(c, *b.arenas);
+    place_arena(c, *b.arenas, Space::saved, saved_.data() + saved_offsets_[i]);
+    place_arena(c, *b.arenas, Space::scratch, scratch_.data());
     if (lane != nullptr) {
       c.at(Space::output_gradient) = const_cast<T*>(dy);
       c.at(Space::input_gradient) = dx;
       c.parameter_gradients = lane->gradients.data() + part.parameters;
-      place_arena(c, *b.plan, Space::accumulator, lane->accumulators.data() + s_.accumulator_offsets[i]);
+      place_arena(c, *b.arenas, Space::accumulator, lane->accumulators.data() + s_.accumulator_offsets[i]);
     }
     b.run[static_cast<int>(phase)](c);
   }

@@ -75,6 +75,8 @@ struct Operation {
   int addend = -1;
   /// A gradient that sums over rows: outputs with fewer rows than the operands are added to what is there.
   bool adds = false;
+  /// Bit k: output k keeps full precision on a device that stores values of tokens in a shorter type.
+  unsigned exact_outputs = 0;
   /// Appends the adjoint nodes of a node; null where nothing flows back.
   void (*adjoint)(Differentiator&, int node) = nullptr;
   /// Floating-point operations per row of the node's domain at the given length.
@@ -131,6 +133,7 @@ struct Parameter {
   Role role = Role::other;
   Initial initial{};
   bool is_constant = false;
+  bool trained = true;       ///< false: the forward pass never reads it, so that it has no gradient
   bool decay = true;         ///< weight decay applies, where marks are honoured
   bool reinitialise = true;  ///< the backbones' override of linear maps applies
   double learning_rate = 0;  ///< own rate where marks are honoured; 0: the run's

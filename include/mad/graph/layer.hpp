@@ -4,6 +4,7 @@
 #pragma once
 
 #include <mad/graph/diagnosis.hpp>
+#include <mad/graph/fingerprint.hpp>
 #include <mad/graph/plan.hpp>
 
 #include <concepts>
@@ -43,6 +44,14 @@ constexpr Graph build_graph(unsigned passes) {
     for (int k = 0; k < g.nodes[i].operands; ++k)
       if (!per_batch(g.nodes[i].domain) && per_batch(g.nodes[g.nodes[i].operand[k]].domain))
         g.fail(Fault::wrong_domain, static_cast<int>(g.nodes[i].domain), 0);
+  // A parameter that no operation takes has no gradient; optimisers leave it alone.
+  for (int i = 0; i < g.size; ++i) {
+    if (g.nodes[i].op != &ops::parameter_op) continue;
+    bool read = false;
+    for (int j = i + 1; j < g.size; ++j)
+      for (int k = 0; k < g.nodes[j].operands; ++k) read = read || g.nodes[j].operand[k] == i;
+    g.parameters[g.nodes[i].attribute[0]].trained = read;
+  }
   if (y.domain() != Domain::tokens) g.fail(Fault::wrong_domain, static_cast<int>(y.domain()), 0);
   const Kind kind = y.node().op->kind;
   // The output is memory of the model: give it a node that writes there and nowhere else.
@@ -64,6 +73,16 @@ constexpr Graph build_graph(unsigned passes) {
   return g;
 }
 
+/// The parameters of a graph, without room for more.
+template <int Count>
+struct ParameterList {
+  Parameter parameters[Count > 0 ? Count : 1]{};
+
+  constexpr explicit ParameterList(const Graph& graph) {
+    for (int i = 0; i < Count; ++i) parameters[i] = graph.parameters[i];
+  }
+};
+
 /// A layer at a width: the only tag that generated code carries. `Passes` switches planner passes off, for proofs.
 template <Layer L, int Width, unsigned Passes = all_passes>
 struct Lowered {
@@ -73,6 +92,10 @@ struct Lowered {
   static_assert(Diagnosis<L, Width, graph.fault, graph.fault_a, graph.fault_b, graph.fault_line>::value);
   static constexpr int output_width = graph.nodes[graph.output].width;
   static constexpr Plan plan = make_plan(graph, Passes);
+  // What is needed at run time. The graph and its plan, some 60 KB, then stay out of the program.
+  static constexpr ParameterList<graph.parameter_count> parameters{graph};
+  static constexpr Arenas arenas = plan.arenas;
+  static constexpr std::uint64_t fingerprint = fingerprint_of(graph);
 };
 
 }  // namespace mad

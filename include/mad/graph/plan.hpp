@@ -36,16 +36,22 @@ struct Location {
   int stride = 0;
 };
 
-/// Everything the executors need besides the graph itself.
-struct Plan {
-  Schedule schedule{};
-  Location location[Graph::capacity]{};
+/// What an executor allocates for a layer, at run time.
+struct Arenas {
   int columns[space_count][domain_count]{};  ///< columns per row that an arena needs
   int prepared_count = 0;
+  bool has_epilogue = false;
 
   constexpr int columns_of(Space space, Domain domain) const {
     return columns[static_cast<int>(space)][static_cast<int>(domain)];
   }
+};
+
+/// Everything the executors need besides the graph itself.
+struct Plan {
+  Schedule schedule{};
+  Location location[Graph::capacity]{};
+  Arenas arenas{};
 };
 
 namespace planning {
@@ -131,7 +137,7 @@ private:
     placed_[i] = true;
   }
   constexpr void place_next(int i, Space space) {
-    int& columns = plan_.columns[static_cast<int>(space)][static_cast<int>(g_.nodes[i].domain)];
+    int& columns = plan_.arenas.columns[static_cast<int>(space)][static_cast<int>(g_.nodes[i].domain)];
     place(i, space, columns);
     columns += g_.nodes[i].width;
   }
@@ -154,7 +160,7 @@ private:
       if (!s_.live[i] || placed_[i] || !stored(i) || parent_[i] >= 0) continue;
       const Node& n = g_.nodes[i];
       if (n.op->prepared) {
-        place(i, Space::prepared, plan_.prepared_count++);
+        place(i, Space::prepared, plan_.arenas.prepared_count++);
       } else if (kind(i) == Kind::elementwise && !needs_memory_[i]) {
         plan_.location[i].space = Space::registers;
         placed_[i] = true;
@@ -195,7 +201,7 @@ private:
   constexpr void add_block(int i, int base) {
     const Node& n = g_.nodes[i];
     place(i, Space::scratch, base);
-    int& columns = plan_.columns[static_cast<int>(Space::scratch)][static_cast<int>(n.domain)];
+    int& columns = plan_.arenas.columns[static_cast<int>(Space::scratch)][static_cast<int>(n.domain)];
     columns = columns > base + n.width ? columns : base + n.width;
     if ((passes_ & reuse) != 0)
       blocks_[block_count_++] = {i, base, n.width};
@@ -293,6 +299,8 @@ constexpr Plan make_plan(const Graph& graph, unsigned passes = all_passes) {
   Plan plan;
   plan.schedule = make_schedule(graph, passes);
   planning::Planner(graph, passes, plan).run();
+  const int* begin = plan.schedule.phase_begin;
+  plan.arenas.has_epilogue = begin[static_cast<int>(Phase::epilogue)] != begin[static_cast<int>(Phase::epilogue) + 1];
   return plan;
 }
 

@@ -82,6 +82,12 @@ constexpr Value rms_norm_heads(Value x, int head_width, double eps = 1e-5, int l
   return ops::norm_node(x, head_width, false, eps, head_width, false);
 }
 
+/// RMSNorm of each of `groups` contiguous groups of channels, weight per channel.
+constexpr Value rms_norm_groups(Value x, int groups, double eps = 1e-5, int line = __builtin_LINE()) {
+  if (x.width() % groups != 0) x.graph->fail(Fault::not_divisible, x.width(), groups, line);
+  return ops::norm_node(x, x.width() / groups, false, eps, x.width(), false);
+}
+
 /// GroupNorm (Wu and He 2018) of one position: `groups` contiguous groups of channels, each standardised with its own
 /// mean and variance; weight and bias per channel.
 constexpr Value group_norm(Value x, int groups, double eps = 1e-5, int line = __builtin_LINE()) {

@@ -48,9 +48,8 @@ public:
     y_.resize(static_cast<Index>(output_.size()));
     dy_.resize(y_.size());
     tensors_.push_back({"input", -1, input_.data(), static_cast<Index>(input_.size()), {}});
-    const Graph& graph = *block.graph;
-    for (int i = 0; i < graph.parameter_count; ++i) {
-      const Parameter& p = graph.parameters[i];
+    for (int i = 0; i < static_cast<int>(block.parameters.size()); ++i) {
+      const Parameter& p = block.parameters[static_cast<std::size_t>(i)];
       if (p.is_constant) continue;
       const Index count = p.count(shape.max_length);
       const std::span<double> values(layer_.parameter(i), static_cast<std::size_t>(count));
