@@ -12,6 +12,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <limits>
+#include <memory>
 #include <new>
 #include <span>
 #include <stdexcept>
@@ -72,8 +73,46 @@ inline CompactExamples compact(const Examples& examples) {
 
 namespace detail {
 
+/// A task under way, its type forgotten.
+struct Maker {
+  virtual ~Maker() = default;
+  virtual void make(Streams& streams, Mode mode, Example example) = 0;
+};
+
 template <TaskType T>
-Examples make_examples(T& task, Streams& streams, Mode mode, std::int64_t rows, std::int64_t columns) {
+struct MakerOf final : Maker {
+  explicit MakerOf(const Setting& setting) : task(setting) {}
+  void make(Streams& streams, Mode mode, Example example) override { task.make(streams, mode, example); }
+  T task;
+};
+
+/// What generating data needs to know of a task type, so that the code for it exists once and not once per task.
+struct Recipe {
+  std::string_view name;
+  void (*validate)(const Setting&);
+  std::int64_t (*row_length)(const Setting&);
+  std::unique_ptr<Maker> (*maker)(const Setting&);
+};
+
+template <TaskType T>
+inline constexpr Recipe recipe{
+    T::name, [](const Setting& setting) { T::validate(setting); },
+    [](const Setting& setting) -> std::int64_t { return T::row_length(setting); },
+    [](const Setting& setting) -> std::unique_ptr<Maker> { return std::make_unique<MakerOf<T>>(setting); }};
+
+inline void validate(const Setting& setting, const Recipe& recipe) {
+  require_counts(setting, recipe.name);
+  recipe.validate(setting);
+  const std::int64_t columns = recipe.row_length(setting);
+  require(columns >= 1, recipe.name, "seq_len", setting.seq_len, "long enough for rows of at least one column");
+  constexpr std::int64_t most = std::numeric_limits<std::ptrdiff_t>::max() / 32;  // bytes of both arrays, and some
+  const std::int64_t longer = std::max(setting.num_train_examples, setting.num_test_examples);
+  require(longer <= most / columns, recipe.name,
+          longer == setting.num_train_examples ? "num_train_examples" : "num_test_examples", longer,
+          "small enough for an array in memory at " + to_text(columns) + " columns");
+}
+
+inline Examples make_examples(Maker& maker, Streams& streams, Mode mode, std::int64_t rows, std::int64_t columns) {
   Examples examples;
   examples.rows = static_cast<Index>(rows);
   examples.columns = static_cast<Index>(columns);
@@ -82,10 +121,27 @@ Examples make_examples(T& task, Streams& streams, Mode mode, std::int64_t rows, 
   examples.targets.assign(size, ignore);
   const auto width = static_cast<std::size_t>(columns);
   for (std::size_t begin = 0; begin < size; begin += width) {
-    task.make(streams, mode,
-              {std::span(examples.inputs).subspan(begin, width), std::span(examples.targets).subspan(begin, width)});
+    maker.make(streams, mode,
+               {std::span(examples.inputs).subspan(begin, width), std::span(examples.targets).subspan(begin, width)});
   }
   return examples;
+}
+
+inline Dataset generate(const Setting& setting, const Recipe& recipe) {
+  validate(setting, recipe);
+  const std::int64_t columns = recipe.row_length(setting);
+  try {
+    const std::unique_ptr<Maker> maker = recipe.maker(setting);
+    Streams streams(setting.seed);
+    Dataset data;
+    data.train = make_examples(*maker, streams, Mode::train, setting.num_train_examples, columns);
+    data.test = make_examples(*maker, streams, Mode::test, setting.num_test_examples, columns);
+    return data;
+  } catch (const std::bad_alloc&) {
+    throw Error(std::string(recipe.name) + ": not enough memory for " + to_text(setting.num_train_examples) + " and " +
+                to_text(setting.num_test_examples) + " examples of " + to_text(columns) + " columns at vocab_size " +
+                to_text(setting.vocab_size) + ". Make the setting smaller.");
+  }
 }
 
 }  // namespace detail
@@ -95,16 +151,7 @@ Examples make_examples(T& task, Streams& streams, Mode mode, std::int64_t rows, 
 /// \throws UsageError
 template <TaskType T>
 void validate(const Setting& setting) {
-  const std::string_view name = T::name;
-  require_counts(setting, name);
-  T::validate(setting);
-  const std::int64_t columns = T::row_length(setting);
-  require(columns >= 1, name, "seq_len", setting.seq_len, "long enough for rows of at least one column");
-  constexpr std::int64_t most = std::numeric_limits<std::ptrdiff_t>::max() / 32;  // bytes of both arrays, and some
-  const std::int64_t longer = std::max(setting.num_train_examples, setting.num_test_examples);
-  require(longer <= most / columns, name,
-          longer == setting.num_train_examples ? "num_train_examples" : "num_test_examples", longer,
-          "small enough for an array in memory at " + to_text(columns) + " columns");
+  detail::validate(setting, detail::recipe<T>);
 }
 
 /// Generates a dataset: training examples first, then, from the same streams, the test examples. The test half so
@@ -113,20 +160,7 @@ void validate(const Setting& setting) {
 /// \throws UsageError before any work if the setting is impossible; Error if memory does not suffice.
 template <TaskType T>
 Dataset generate(const Setting& setting) {
-  validate<T>(setting);
-  const std::int64_t columns = T::row_length(setting);
-  try {
-    T task(setting);
-    Streams streams(setting.seed);
-    Dataset data;
-    data.train = detail::make_examples(task, streams, Mode::train, setting.num_train_examples, columns);
-    data.test = detail::make_examples(task, streams, Mode::test, setting.num_test_examples, columns);
-    return data;
-  } catch (const std::bad_alloc&) {
-    throw Error(std::string(T::name) + ": not enough memory for " + to_text(setting.num_train_examples) + " and " +
-                to_text(setting.num_test_examples) + " examples of " + to_text(columns) + " columns at vocab_size " +
-                to_text(setting.vocab_size) + ". Make the setting smaller.");
-  }
+  return detail::generate(setting, detail::recipe<T>);
 }
 
 /// How far the test examples of a dataset are known from training.
