@@ -3,16 +3,29 @@
 /// Binds every operation of the vocabulary to its kernel on the CPU.
 #pragma once
 
-#include <mad/cpu/attention.hpp>
+#include <mad/cpu/attention_binding.hpp>
 #include <mad/cpu/context.hpp>
+#include <mad/cpu/delta_rule_binding.hpp>
+#include <mad/cpu/diagonal_plus_rank_one_binding.hpp>
+#include <mad/cpu/expert_linear_binding.hpp>
+#include <mad/cpu/expert_weights_binding.hpp>
+#include <mad/cpu/feature_maps_binding.hpp>
 #include <mad/cpu/linear.hpp>
+#include <mad/cpu/linear_heads_binding.hpp>
+#include <mad/cpu/linear_recurrence_binding.hpp>
+#include <mad/cpu/linear_step.hpp>
 #include <mad/cpu/long_conv.hpp>
+#include <mad/cpu/long_conv_step.hpp>
 #include <mad/cpu/norm.hpp>
+#include <mad/cpu/rational_filter_binding.hpp>
+#include <mad/cpu/rotary_binding.hpp>
 #include <mad/cpu/selective_scan.hpp>
 #include <mad/cpu/short_conv.hpp>
+#include <mad/cpu/short_conv_step.hpp>
+#include <mad/cpu/softmax_binding.hpp>
 #include <mad/cpu/sum.hpp>
+#include <mad/cpu/toeplitz_attention_binding.hpp>
 #include <mad/cpu/token_shift_binding.hpp>
-#include <mad/ops/attention.hpp>
 #include <mad/ops/linear.hpp>
 #include <mad/ops/long_conv.hpp>
 #include <mad/ops/norm.hpp>
@@ -43,6 +56,23 @@ struct Kernel<&ops::linear_op> {
     if constexpr (C::has(2)) bias = call.template in<2>().data;
     linear_forward<T>(call.rows(), in, C::node.width, x, call.template in<1>().data, bias, call.out(), call.workspace(),
                       binding::weight_order<C>());
+  }
+
+  /// Keeps nothing: another kernel for a token of each sequence.
+  template <class C, class T>
+  static Index step_state(const Shape&) {
+    return 0;
+  }
+  template <class C, class T>
+  static void step(const C& call, Index, T*) {
+    if constexpr (binding::weight_order<C>() == WeightOrder::in_out) {
+      run(call);
+    } else {
+      const T* bias = nullptr;
+      if constexpr (C::has(2)) bias = call.template in<2>().data;
+      linear_step<T>(call.rows(), C::operand(0).width, C::node.width, call.template in<0>(), call.template in<1>().data,
+                     bias, call.out());
+    }
   }
 };
 
@@ -136,8 +166,10 @@ struct Kernel<&ops::norm_op> {
     const double eps = C::node.number[0];
     if constexpr (C::node.attribute[ops::norm::centred] != 0)
       group_norm_forward<size>(x, weight, bias, call.out(), call.rows(), width, width / size, eps);
-    else
+    else if constexpr (C::operand(1).width == size)
       head_rms_norm_forward<size>(x, weight, call.out(), call.rows(), width / size, size, eps);
+    else
+      group_rms_norm_forward<size>(x, weight, call.out(), call.rows(), width, width / size, eps);
   }
 };
 
@@ -156,54 +188,10 @@ struct Kernel<&ops::norm_gradient_op> {
     if constexpr (C::template is_result<2>())
       group_norm_backward<size>(x, weight, dy, call.out(), d_weight, call.template out<2>().data, call.rows(), width,
                                 width / size, eps);
-    else
+    else if constexpr (C::operand(2).width == size)
       head_rms_norm_backward<size>(x, weight, dy, call.out(), d_weight, call.rows(), width / size, size, eps);
-  }
-};
-
-namespace binding {
-
-template <class C>
-AttentionSizes attention_sizes(int width) {
-  namespace a = ops::attention;
-  const Node& n = C::node;
-  const int heads = n.attribute[a::heads];
-  return {.heads = heads,
-          .kv_heads = n.attribute[a::kv_heads],
-          .head_dim = width / heads,
-          .window = n.attribute[a::window],
-          .scale = n.number[a::scale],
-          .rotary = n.attribute[a::rotary],
-          .rotary_base = n.number[a::rotary_base],
-          .interleaved = n.attribute[a::interleaved] != 0};
-}
-
-}  // namespace binding
-
-template <>
-struct Kernel<&ops::attention_op> {
-  template <class C>
-  static void run(const C& call) {
-    constexpr int head_dim = C::node.width / C::node.attribute[ops::attention::heads];
-    const auto q = call.template in<0>();
-    using T = std::remove_const_t<std::remove_pointer_t<decltype(q.data)>>;
-    attention_forward<head_dim, T>(call.shape(), binding::attention_sizes<C>(C::node.width), q, call.template in<1>(),
-                                   call.template in<2>(), call.template out<0>(), call.template out<1>(),
-                                   call.workspace());
-  }
-};
-
-template <>
-struct Kernel<&ops::attention_gradient_op> {
-  template <class C>
-  static void run(const C& call) {
-    constexpr int head_dim = C::node.width / C::node.attribute[ops::attention::heads];
-    const auto q = call.template in<0>();
-    using T = std::remove_const_t<std::remove_pointer_t<decltype(q.data)>>;
-    attention_backward<head_dim, T>(call.shape(), binding::attention_sizes<C>(C::node.width), q, call.template in<1>(),
-                                    call.template in<2>(), call.template in<3>(), call.template in<4>(),
-                                    call.template in<5>(), call.template out<0>(), call.template out<1>(),
-                                    call.template out<2>(), call.workspace());
+    else
+      group_rms_norm_backward<size>(x, weight, dy, call.out(), d_weight, call.rows(), width, width / size, eps);
   }
 };
 
@@ -216,9 +204,28 @@ struct Kernel<&ops::short_conv_op> {
     using T = std::remove_const_t<std::remove_pointer_t<decltype(x.data)>>;
     const T* bias = nullptr;
     if constexpr (C::has(2)) bias = call.template in<2>().data;
-    short_conv_forward<kernel, T>(call.shape(),
-                                  {.channels = C::node.width, .input_width = C::operand(0).width, .kernel = kernel}, x,
-                                  call.template in<1>().data, bias, call.out(), call.workspace());
+    short_conv_forward<kernel, T>(call.shape(), sizes<C>(), x, call.template in<1>().data, bias, call.out(),
+                                  call.workspace());
+  }
+
+  template <class C, class T>
+  static Index step_state(const Shape& shape) {
+    return shape.batch * short_conv_step_state(sizes<C>(), shape.max_length);
+  }
+  template <class C, class T>
+  static void step(const C& call, Index position, T* state) {
+    const T* bias = nullptr;
+    if constexpr (C::has(2)) bias = call.template in<2>().data;
+    short_conv_step<T>(call.shape().batch, call.shape().max_length, position, sizes<C>(), call.template in<0>(),
+                       call.template in<1>().data, bias, call.out(), state, call.workspace());
+  }
+
+private:
+  template <class C>
+  static constexpr ShortConvSizes sizes() {
+    return {.channels = C::node.width,
+            .input_width = C::operand(0).width,
+            .kernel = C::node.attribute[ops::short_conv::kernel]};
   }
 };
 
@@ -269,6 +276,16 @@ struct Kernel<&ops::long_conv_op> {
     LongConv<T>(call.shape().length, C::node.width, C::operand(2).width)
         .forward(call.shape().batch, u, call.template in<1>().data, call.out(), call.workspace());
   }
+
+  template <class C, class T>
+  static Index step_state(const Shape& shape) {
+    return shape.batch * long_conv_step_state(shape.max_length, C::node.width);
+  }
+  template <class C, class T>
+  static void step(const C& call, Index position, T* state) {
+    long_conv_step<T>(call.shape().batch, call.shape().max_length, position, C::node.width, C::operand(2).width,
+                      call.template in<0>(), call.template in<2>(), call.template in<3>().data, call.out(), state);
+  }
 };
 
 template <>
@@ -305,8 +322,24 @@ struct Kernel<&ops::selective_scan_op> {
     constexpr int states = C::node.attribute[ops::selective_scan::state_size];
     const auto y = call.out();
     using T = std::remove_pointer_t<decltype(y.data)>;
-    selective_scan_forward<states, T>(call.shape(), {.channels = C::node.width, .states = states},
-                                      binding::scan_operands<0, T>(call), y, call.workspace());
+    selective_scan_forward<states, T>(call.shape(), sizes<C>(), binding::scan_operands<0, T>(call), y,
+                                      call.workspace());
+  }
+
+  template <class C, class T>
+  static Index step_state(const Shape& shape) {
+    return shape.batch * selective_scan_step_state(sizes<C>());
+  }
+  template <class C, class T>
+  static void step(const C& call, Index, T* state) {
+    selective_scan_step<C::node.attribute[ops::selective_scan::state_size], T>(
+        call.shape().batch, sizes<C>(), binding::scan_operands<0, T>(call), call.out(), state, call.workspace());
+  }
+
+private:
+  template <class C>
+  static constexpr ScanSizes sizes() {
+    return {.channels = C::node.width, .states = C::node.attribute[ops::selective_scan::state_size]};
   }
 };
 

@@ -139,4 +139,19 @@ void rotate(const Shape& shape, const RotarySizes& sizes, View<const T> x, View<
   }
 }
 
+/// The same for one token of each of \p batch sequences, all at \p position; x and y (batch, heads * head_dim).
+template <class T>
+void rotate_step(Index batch, Index position, const RotarySizes& sizes, View<const T> x, View<T> y, Turn direction) {
+  const RotaryTable<T>* table = rotary_table<T>(sizes.rotary, sizes.rotary_base, sizes.interleaved, position + 1);
+  for (Index b = 0; b < batch; ++b) {
+    for (int h = 0; h < sizes.heads; ++h) {
+      const View<const T> from = x.rows_from(b).columns_from(Index{h} * sizes.head_dim);
+      const View<T> to = y.rows_from(b).columns_from(Index{h} * sizes.head_dim);
+      if (table) table->turn(position, 1, from, to, direction);
+      if (from.data == to.data) continue;
+      std::copy(from.data + sizes.rotary, from.data + sizes.head_dim, to.data + sizes.rotary);
+    }
+  }
+}
+
 }  // namespace mad::cpu

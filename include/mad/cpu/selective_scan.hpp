@@ -304,6 +304,18 @@ void selective_scan_forward(const Shape& shape, const ScanSizes& sizes, const Sc
   }
 }
 
+/// Numbers that `selective_scan_step` keeps for one sequence.
+constexpr Index selective_scan_step_state(const ScanSizes& sizes) { return sizes.channels * sizes.states; }
+
+/// The same for one token of each of \p batch sequences; \p state (batch, channels, states) goes from before the token
+/// to after it.
+template <int States = 0, class T>
+void selective_scan_step(Index batch, const ScanSizes& sizes, ScanOperands<T> in, View<T> y, T* state,
+                         Workspace& workspace) {
+  in.initial_state = state;
+  selective_scan_forward<States, T>({batch, 1, 1}, sizes, in, y, workspace, state);
+}
+
 /// Gradients of `selective_scan_forward`; the states are computed again. `d_final_state` (batch, channels, states) is
 /// the gradient of the final state, null for zero.
 template <int States = 0, class T>

@@ -47,8 +47,11 @@ constexpr Index attention_state(const Graph& g, const Node& n, Index length) {
 
 /// Operands query (tokens, heads d), key and value (tokens, kv_heads d); outputs the mixed values (tokens, heads d) and
 /// the log-sum-exp of the scores (tokens, heads).
-inline constexpr Operation attention_op{
-    .name = "attention", .adjoint = &attention_adjoint, .flops = &attention_flops, .state = &attention_state};
+inline constexpr Operation attention_op{.name = "attention",
+                                        .exact_outputs = 1u << 1,
+                                        .adjoint = &attention_adjoint,
+                                        .flops = &attention_flops,
+                                        .state = &attention_state};
 /// Operands query, key, value, output, log-sum-exp, d_output; outputs d_query, d_key, d_value.
 inline constexpr Operation attention_gradient_op{.name = "attention gradient"};
 
