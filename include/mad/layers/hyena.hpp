@@ -4,7 +4,7 @@
 #pragma once
 
 #include <mad/graph/layer.hpp>
-#include <mad/layers/implicit_filter.hpp>
+#include <mad/layers/hyena_filter.hpp>
 #include <mad/ops/long_conv.hpp>
 #include <mad/ops/short_conv.hpp>
 
@@ -16,7 +16,9 @@ struct HyenaOptions {
   int order = 2;              ///< order - 1 gates; above 2 the further blocks are computed but unused (see heads)
   int short_filter = 3;       ///< taps of the depthwise convolution after the projection
   int heads = 0;              ///< divides the filters: inner (order - 1) / heads; 0: order - 1, a filter per channel
+  FilterKind filter_kind = FilterKind::implicit;
   FilterOptions filter{.order = 4};
+  RationalFilterOptions rational{};
 };
 
 /// Hyena operator (Poli et al. 2023) as in the reference: packed projection, short convolution, gate, long
@@ -47,11 +49,7 @@ struct HyenaLayer {
     const Value gate = slice(u, 0, inner);
     const Value v = slice(u, inner, inner) * slice(u, O.order * inner, inner);
     const Value skip = parameter(x, "long_conv.bias", {.dims = {filters}, .rank = 1, .initial = Initial::normal(1)});
-    Value h;
-    {
-      Scope scope(x, "long_conv.filter");
-      h = implicit_filter(x, filters, O.filter);
-    }
+    const Value h = hyena_filter(x, filters, O);
     return linear(gate * long_conv(v, h, skip), x.width(), "out_proj", {.bias = true});
   }
 };
