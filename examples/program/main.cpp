@@ -6,12 +6,7 @@
 
 int main(int argc, char** argv) {
   mad::cli::LayerRegistry registry;
-  add_channel_mixers(registry);
-  add_attention(registry);
-  add_sliding_attention(registry);
-  add_hyena(registry);
-  add_mamba(registry);
-  add_backbones(registry);
+  add_all_layers(registry);
   registry.set_default_model({"mh-attention", "swiglu", "mh-attention", "swiglu"}, 128);
   return mad::cli::main(argc, argv, registry);
 }

@@ -93,6 +93,20 @@ TEST_CASE("composition follows norm, width and backbone") {
   CHECK(registry().find("mh-attention").description == "heads");
 }
 
+TEST_CASE("an architecture's name stands for its layers") {
+  cli::LayerRegistry r;
+  r.add<Attn, 8>();
+  r.add<SwiGLU, 8>();
+  r.add_architecture("transformer++", {"mh-attention", "Sg"});
+  using Names = std::vector<std::string>;
+  CHECK(r.expanded({"transformer++", "mA", "transformer++"}) ==
+        Names{"mh-attention", "Sg", "mA", "mh-attention", "Sg"});
+  CHECK_THROWS_WITH(r.add_architecture("transformer++", {"mA"}), ContainsSubstring("the name is taken"));
+  CHECK_THROWS_WITH(r.add_architecture("swiglu", {"mA"}), ContainsSubstring("the name is taken"));
+  CHECK_THROWS_WITH(r.add_architecture("other", {"mambo"}), ContainsSubstring("unknown layer 'mambo'"));
+  CHECK_THROWS_WITH(r.find("transfomer++"), ContainsSubstring("Did you mean 'transformer++'?"));
+}
+
 TEST_CASE("what cannot be composed is refused in words") {
   const auto compose = [](const std::vector<std::string>& names, int width) {
     return registry().architecture(names, width, Norm::layer_norm, Backbone::language_model);

@@ -32,7 +32,9 @@ struct CostRequest {
 inline std::string cost_text(const CostRequest& request, const LayerRegistry& registry) {
   std::vector<const LayerEntry*> layers;
   std::string id;
-  for (const std::string& asked : request.layers.empty() ? registry.default_layers() : request.layers) {
+  const std::vector<std::string> names =
+      registry.expanded(request.layers.empty() ? registry.default_layers() : request.layers);
+  for (const std::string& asked : names) {
     layers.push_back(&registry.find(asked));
     id += (id.empty() ? "" : "-") + layers.back()->shorthand;
   }
@@ -83,7 +85,7 @@ inline Command cost_command(CLI::App& parent, const Program& program) {
   request->width = program.layers.default_width();
   OptionGroup model(*app, "Model");
   model.list("--layers", "NAME ...", request->layers, joined(program.layers.default_layers(), " "),
-             "layers in order, by name or shorthand (mad layers lists them)");
+             "layers in order, by name or shorthand, or the name of an architecture (mad layers lists them)");
   model.number("--dim", request->width, "width, compiled in or not", 1, 1 << 16);
   model.word("--norm", request->norm, {Norm::layer_norm, Norm::rms_norm}, "norm in front of every layer");
   model.number("--vocab-size", request->vocab_size, "token ids", Index{1}, Index{1} << 32);

@@ -41,6 +41,12 @@ struct LayerEntry {
   std::vector<CompiledLayer> compiled = {};
 };
 
+/// A list of layers that can be asked for by one name.
+struct ArchitectureEntry {
+  std::string name;
+  std::vector<std::string> layers;
+};
+
 /// The blocks that a backbone needs besides its layers.
 struct CompiledBackbone {
   int width;
@@ -114,6 +120,31 @@ public:
     layers_.push_back(std::move(entry));
   }
 
+  /// Lets `--layers NAME` stand for these layers, which were added before. \throws UsageError if the name cannot be
+  /// used or is taken, or a layer is not there.
+  void add_architecture(std::string name, std::vector<std::string> layers) {
+    check_name(name);
+    if (contains(name) || find_architecture(name) != nullptr)
+      throw UsageError("architecture '" + name + "' cannot be registered: the name is taken. Give it another.");
+    for (const std::string& layer : layers) find(layer);
+    architectures_.push_back({std::move(name), std::move(layers)});
+  }
+  /// All architectures, in the order of registration.
+  const std::vector<ArchitectureEntry>& architectures() const { return architectures_; }
+
+  /// `names` with every architecture's name replaced by its layers.
+  std::vector<std::string> expanded(const std::vector<std::string>& names) const {
+    std::vector<std::string> layers;
+    for (const std::string& name : names) {
+      const ArchitectureEntry* known = find_architecture(name);
+      if (known != nullptr)
+        layers.insert(layers.end(), known->layers.begin(), known->layers.end());
+      else
+        layers.push_back(name);
+    }
+    return layers;
+  }
+
   /// Compiles the backbones for the given widths; without widths for 64 and 128. Needed once for each width in use.
   template <int... Widths>
   void add_backbones() {
@@ -155,6 +186,7 @@ public:
       near.push_back(entry.name);
       shown.push_back(entry.name + (entry.shorthand == entry.name ? "" : " (" + entry.shorthand + ")"));
     }
+    for (const ArchitectureEntry& entry : architectures_) near.push_back(entry.name);
     throw UsageError("unknown layer '" + std::string(name_or_shorthand) + "'." + did_you_mean(name_or_shorthand, near) +
                      "\nThe layers are: " + joined(shown) + ".");
   }
@@ -211,7 +243,14 @@ private:
                      ". A program of your own can compile any width: see LayerRegistry::add.");
   }
 
+  const ArchitectureEntry* find_architecture(std::string_view name) const {
+    for (const ArchitectureEntry& entry : architectures_)
+      if (entry.name == name) return &entry;
+    return nullptr;
+  }
+
   std::vector<LayerEntry> layers_;
+  std::vector<ArchitectureEntry> architectures_;
   std::vector<CompiledBackbone> backbones_;
   std::vector<std::string> default_layers_;
   int default_width_ = 128;

@@ -27,8 +27,15 @@ inline std::string layers_text(const LayerRegistry& registry, const CostSizes& s
     for (const CompiledLayer& compiled : layer.compiled) widths.insert(compiled.width);
   }
   const std::string length = std::to_string(sizes.length);
-  return table.text() + "\nCounts are for width " + std::to_string(sizes.width) + " and sequences of " + length +
-         ", without norm and residual: trained parameters (filters made for\n" + length +
+  std::string architectures;
+  if (!registry.architectures().empty()) {
+    TextTable named({left, left});
+    named.add({"architecture", "layers"});
+    for (const ArchitectureEntry& entry : registry.architectures()) named.add({entry.name, joined(entry.layers, " ")});
+    architectures = "\n" + named.text();
+  }
+  return table.text() + architectures + "\nCounts are for width " + std::to_string(sizes.width) + " and sequences of " +
+         length + ", without norm and residual: trained parameters (filters made for\n" + length +
          " positions), operations of the forward pass, and the numbers that step-by-step inference keeps per "
          "sequence.\n"
          "Compiled for width " +

@@ -208,7 +208,7 @@ inline void add_task_options(CLI::App& command, TaskChoice& choice, bool with_ta
 inline void add_model_options(CLI::App& command, ModelChoice& choice, const LayerRegistry& registry) {
   OptionGroup group(command, "Model");
   group.list("--layers", "NAME ...", choice.layers, joined(registry.default_layers(), " "),
-             "layers in order, by name or shorthand (mad layers lists them)");
+             "layers in order, by name or shorthand, or the name of an architecture (mad layers lists them)");
   group.text("--dim", "INT", std::to_string(registry.default_width()), "width; one that is compiled in",
              [&choice](const std::string& given) {
                choice.width = OptionGroup::parse_number<int>("--dim", given, 1, 1 << 16);
