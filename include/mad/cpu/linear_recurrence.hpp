@@ -21,8 +21,8 @@ namespace mad::cpu {
 ///
 /// Without the gradient of the log decay (one decay per head) gradients take 373 and 958 at 16x16, 2837 and 2586 at
 /// 128x128. With it chunks save more: the states that are recorded are those of chunks instead of tokens. Chunks of 32
-/// or 64 tokens by `matrix_product` were measured as well; their parts add up to no less, since a sweep reaches nearly
-/// the same floating-point rate without the products inside chunks of that size.
+/// or 64 tokens by `matrix_product` were judged by the time of their products alone: a sweep reaches nearly
+/// the same floating-point rate, and has no products inside chunks of that size to do.
 constexpr RecurrenceForm recurrence_form(const RecurrenceSizes& z, bool decay_gradient) {
   const Index smallest = decay_gradient ? 2048 : 8192;
   return z.decay != RecurrenceDecay::none && z.key_width * z.value_width >= smallest ? RecurrenceForm::chunked
