@@ -122,7 +122,7 @@ private:
   }
 };
 
-Operands draw(const Shape& shape, const RecurrenceSizes& s, bool bonus, unsigned seed, double mean_log_decay = -0.3) {
+inline Operands draw(const Shape& shape, const RecurrenceSizes& s, bool bonus, unsigned seed, double mean_log_decay = -0.3) {
   std::mt19937 generator(seed);
   std::normal_distribution<double> normal;
   const auto numbers = [&](Index count) {

@@ -66,10 +66,10 @@ public:
   static Initialised of(const ModelOptions& o) {
     Initialised i;
     const auto a = cpu::architecture<M, float>();
-    i.layout_ = cpu::make_layout(a, o);
+    i.layout_ = make_layout(a, o);
     i.parameters_.resize(static_cast<std::size_t>(i.layout_.size));
     std::vector<float> constants(static_cast<std::size_t>(i.layout_.constants) + 1);
-    cpu::initialize(a, o, i.layout_, 7, i.parameters_.data(), constants.data());
+    initialize(a, o, i.layout_, 7, i.parameters_.data(), constants.data());
     return i;
   }
   Moments operator[](const std::string& name) const {
@@ -80,7 +80,7 @@ public:
   }
 
 private:
-  cpu::ParameterLayout layout_;
+  ParameterLayout layout_;
   std::vector<float> parameters_;
 };
 
@@ -140,12 +140,12 @@ TEST_CASE("a language model zeroes the biases of linear maps, an auto-encoder re
 TEST_CASE("the same seed gives the same start, another seed another") {
   const auto a = cpu::architecture<LanguageModel<Attn, 64>, float>();
   const ModelOptions o{.vocab_size = 16, .max_length = 16};
-  const auto layout = cpu::make_layout(a, o);
+  const auto layout = make_layout(a, o);
   std::vector<float> first(static_cast<std::size_t>(layout.size)), second(first), third(first);
   float none = 0;
-  cpu::initialize(a, o, layout, 7, first.data(), &none);
-  cpu::initialize(a, o, layout, 7, second.data(), &none);
-  cpu::initialize(a, o, layout, 8, third.data(), &none);
+  initialize(a, o, layout, 7, first.data(), &none);
+  initialize(a, o, layout, 7, second.data(), &none);
+  initialize(a, o, layout, 8, third.data(), &none);
   CHECK(first == second);
   CHECK(first != third);
 }

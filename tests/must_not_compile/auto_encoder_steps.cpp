@@ -11,4 +11,4 @@ using Model = mad::LanguageModel<mad::Mlp, 16>;
 using Model = mad::AutoEncoder<mad::Mlp, 16>;
 #endif
 
-const mad::cpu::ParameterLayout layout = mad::cpu::Inference<Model>::layout({});
+const mad::ParameterLayout layout = mad::cpu::Inference<Model>::layout({});

@@ -74,7 +74,7 @@ inline int train_and_report(const TrainRequest& request, const Program& program)
   const tasks::StoredDataset stored = data_for(run.task, run.setting, data_path);
   cpu::Threads threads(request.run.threads);
   if (!request.run.quiet) {
-    const Index size = cpu::make_layout(run.model.architecture, run.model.options).size;
+    const Index size = make_layout(run.model.architecture, run.model.options).size;
     note(run.task.name + ", " + run.model.id + " of width " + std::to_string(run.model.architecture.width) + ", " +
          grouped(size) + " parameters, " + std::to_string(threads.count()) +
          (threads.count() == 1 ? " thread" : " threads"));

@@ -5,59 +5,16 @@
 
 #include <mad/cpu/context.hpp>
 #include <mad/cpu/pack.hpp>
+#include <mad/graph/run_table.hpp>
 #include <mad/ops/elementwise.hpp>
 
 namespace mad::cpu {
 
 namespace elementwise {
 
-/// How the columns of a loaded value follow those of the run.
-enum class Columns : unsigned char { same, single, tiled, spread };
-
-struct Load {
-  int node = 0;
-  Columns columns = Columns::same;
-};
-
-/// What a run reads and writes. Arguments are numbered members of the run (>= 0) or loads (< 0: ~index).
-struct Table {
-  Load loads[2 * longest_run]{};  // at most two operands each
-  int load_count = 0;
-  int argument[longest_run][2]{};
-  int members[longest_run]{};
-  int count = 0;
-};
-
-constexpr Table make_table(const Graph& g, const Plan& plan, int step_index) {
-  Table t;
-  const Step& step = plan.schedule.steps[step_index];
-  for (int m = 0; m < step.count; ++m) t.members[t.count++] = plan.schedule.order[step.first + m];
-  for (int m = 0; m < t.count; ++m) {
-    const Node& n = g.nodes[t.members[m]];
-    for (int k = 0; k < n.operands && k < 2; ++k) {
-      const int o = n.operand[k];
-      int found = -1;
-      for (int j = 0; j < m; ++j)
-        if (t.members[j] == o && g.nodes[o].width == n.width) found = j;
-      if (found >= 0) {
-        t.argument[m][k] = found;
-        continue;
-      }
-      Load load{o, g.nodes[o].width == n.width ? Columns::same : Columns::single};
-      if (n.op == &ops::tile_op) load.columns = Columns::tiled;
-      if (n.op == &ops::spread_op) load.columns = Columns::spread;
-      int index = 0;
-      while (index < t.load_count && (t.loads[index].node != o || t.loads[index].columns != load.columns)) ++index;
-      if (index == t.load_count) t.loads[t.load_count++] = load;
-      t.argument[m][k] = ~index;
-    }
-  }
-  return t;
-}
-
 template <class Low, int StepIndex, class T>
 struct Run {
-  static constexpr Table table = make_table(Low::graph, Low::plan, StepIndex);
+  static constexpr RunTable table = make_run_table(Low::graph, Low::plan, StepIndex);
   static constexpr const Node& first = Low::graph.nodes[table.members[0]];
   static constexpr int width = first.width;
 
@@ -72,24 +29,24 @@ struct Run {
   /// Columns [c, c + size of X) of a load.
   template <int L, class X>
   MAD_ALWAYS_INLINE static inline X load(const T* row, Index c) {
-    constexpr Load from = table.loads[L];
+    constexpr RunLoad from = table.loads[L];
     constexpr Index narrow = Low::graph.nodes[from.node].width;
     constexpr Index size = std::is_same_v<X, T> ? 1 : Lanes<T>::size;
-    if constexpr (from.columns == Columns::single) {
+    if constexpr (from.columns == RunColumns::single) {
       return broadcast<X>(row[0]);
-    } else if constexpr (from.columns == Columns::same) {
+    } else if constexpr (from.columns == RunColumns::same) {
       if constexpr (size == 1)
         return row[c];
       else
         return X::load(row + c);
     } else {
       constexpr Index copies = width / narrow;
-      const auto column = [](Index wide) { return from.columns == Columns::tiled ? wide % narrow : wide / copies; };
+      const auto column = [](Index wide) { return from.columns == RunColumns::tiled ? wide % narrow : wide / copies; };
       if constexpr (size == 1) {
         return row[column(c)];
-      } else if constexpr (from.columns == Columns::tiled && narrow % size == 0) {
+      } else if constexpr (from.columns == RunColumns::tiled && narrow % size == 0) {
         return X::load(row + c % narrow);
-      } else if constexpr (from.columns == Columns::spread && copies % size == 0) {
+      } else if constexpr (from.columns == RunColumns::spread && copies % size == 0) {
         return X::all(row[c / copies]);
       } else {
         alignas(Lanes<T>::alignment) T gathered[size];

@@ -109,8 +109,8 @@ ParameterLayout make_layout(const A& a, const ModelOptions& o) {
 
 /// Initial values of all parameters and constants, from `seed`; the same for every number type.
 template <class A, class T>
-void initialize(const A& a, const ModelOptions& o, const ParameterLayout& layout, std::uint64_t seed,
-                T* parameters, T* constants) {
+void initialize(const A& a, const ModelOptions& o, const ParameterLayout& layout, std::uint64_t seed, T* parameters,
+                T* constants) {
   random::Generator generator(seed);
   std::vector<double> values;
   const auto fill = [&](const Parameter& p, Index max_length, T* to, bool in_backbone) {
