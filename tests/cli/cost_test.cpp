@@ -8,6 +8,9 @@
 
 #include <nlohmann/json.hpp>
 
+#include <map>
+#include <sstream>
+
 namespace mad::testing {
 
 using Catch::Matchers::ContainsSubstring;
@@ -44,26 +47,35 @@ TEST_CASE("mad layers lists every layer with the reference's parameter count") {
   const TemporaryFolder folder;
   const Said said = mad(folder.path(), {"layers"});
   REQUIRE(said.status == 0);
-  const std::vector<std::vector<std::string>> expected{{"mlp", "M", "131,072"},
-                                                       {"swiglu", "Sg", "135,168"},
-                                                       {"attention", "A", "66,048"},
+  const std::vector<std::vector<std::string>> expected{{"attention", "A", "66,048"},
                                                        {"mh-attention", "mA", "66,048"},
                                                        {"sliding-attention", "As", "66,048"},
                                                        {"mh-sliding-attention", "mAs", "66,048"},
+                                                       {"linear-attention", "Al", "131,584"},
+                                                       {"mh-linear-attention", "mAl", "65,824"},
+                                                       {"gated-linear-attention", "Alg", "86,272"},
+                                                       {"mh-gated-linear-attention", "mAlg", "86,160"},
                                                        {"hyena", "H", "124,348"},
-                                                       {"mamba", "Mb", "107,264"}};
+                                                       {"mh-hyena", "mH", "30,862"},
+                                                       {"hyena-experts", "He", "57,464"},
+                                                       {"mamba", "Mb", "107,264"},
+                                                       {"rwkv5-time-mixer", "R5t", "82,944"},
+                                                       {"rwkv5-channel-mixer", "R5c", "147,712"},
+                                                       {"rwkv6-time-mixer", "R6t", "140,544"},
+                                                       {"rwkv6-channel-mixer", "R6c", "147,712"},
+                                                       {"mlp", "M", "131,072"},
+                                                       {"swiglu", "Sg", "135,168"},
+                                                       {"moe-mlp", "MoE", "165,000"}};
+  std::map<std::string, std::vector<std::string>> listed;
   std::istringstream lines(said.out);
-  std::string line;
-  std::getline(lines, line);
-  for (const auto& row : expected) {
-    REQUIRE(std::getline(lines, line));
+  for (std::string line; std::getline(lines, line);) {
     std::istringstream cells(line);
-    for (const std::string& cell : row) {
-      std::string found;
-      cells >> found;
-      CHECK(found == cell);
-    }
+    std::vector<std::string> row(3);
+    for (std::string& cell : row) cells >> cell;
+    listed.try_emplace(row[0], row);
   }
+  for (const auto& row : expected) CHECK(listed[row[0]] == row);
+  CHECK_THAT(said.out, ContainsSubstring("striped-mh-hyena-moe"));
   CHECK_THAT(said.out, ContainsSubstring("Compiled for width 64 and 128"));
 }
 

@@ -11,7 +11,7 @@
 #include <string>
 #include <vector>
 
-namespace mad::testing {
+namespace mad::linear_recurrence_testing {
 
 using cpu::RecurrenceDecay;
 using cpu::RecurrenceForm;
@@ -122,7 +122,8 @@ private:
   }
 };
 
-inline Operands draw(const Shape& shape, const RecurrenceSizes& s, bool bonus, unsigned seed, double mean_log_decay = -0.3) {
+inline Operands draw(const Shape& shape, const RecurrenceSizes& s, bool bonus, unsigned seed,
+                     double mean_log_decay = -0.3) {
   std::mt19937 generator(seed);
   std::normal_distribution<double> normal;
   const auto numbers = [&](Index count) {
@@ -243,4 +244,4 @@ inline double distance(const Numbers& found, const Numbers& expected, double flo
   return worst / largest;
 }
 
-}  // namespace mad::testing
+}  // namespace mad::linear_recurrence_testing

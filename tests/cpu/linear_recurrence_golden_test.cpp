@@ -4,7 +4,7 @@
 
 #include <mad/train/safetensors.hpp>
 
-namespace mad::testing {
+namespace mad::linear_recurrence_testing {
 
 namespace {
 
@@ -192,4 +192,4 @@ TEST_CASE("the recurrence reproduces the operator of RWKV-5 and RWKV-6", "[cpu][
   }
 }
 
-}  // namespace mad::testing
+}  // namespace mad::linear_recurrence_testing

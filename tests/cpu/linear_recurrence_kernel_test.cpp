@@ -2,7 +2,7 @@
 #include "catch.hpp"
 #include "cpu/linear_recurrence_cases.hpp"
 
-namespace mad::testing {
+namespace mad::linear_recurrence_testing {
 
 namespace {
 
@@ -258,4 +258,4 @@ TEST_CASE("a recurrence of impossible sizes is refused", "[cpu][linear_recurrenc
   refused(PerHead{}, {.heads = 1, .normaliser = true, .decay = RecurrenceDecay::head}, nullptr);
 }
 
-}  // namespace mad::testing
+}  // namespace mad::linear_recurrence_testing

@@ -24,9 +24,6 @@ template <class Low, int StepIndex, class T>
     constexpr int id = Low::plan.schedule.order[step.first];
     Kernel<Low::graph.nodes[id].op>::run(Call<Low, id, T>{context});
   }
-  // g++ 12 takes some of these functions for free of effects although they store (through AVX-512 registers), and then
-  // drops the calls: an effect that it cannot overlook.
-  asm volatile("" ::: "memory");
 }
 
 template <class Low, Phase P, class T>

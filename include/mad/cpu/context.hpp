@@ -37,19 +37,23 @@ struct Context {
 template <class Low, int Id, class T>
 View<T> locate(const Context<T>& c) {
   constexpr Location l = Low::plan.location[Id];
+  T* data;
   if constexpr (l.space == Space::parameter || l.space == Space::parameter_gradient || l.space == Space::constant) {
     constexpr Index fixed = Low::graph.parameters[l.base].offset_fixed + l.column;
     constexpr Index per_max_length = Low::graph.parameters[l.base].offset_per_max;
     T* base = l.space == Space::parameter_gradient
                   ? c.parameter_gradients
                   : const_cast<T*>(l.space == Space::parameter ? c.parameters : c.constants);
-    return {base + fixed + per_max_length * c.grid, l.stride};
+    data = base + fixed + per_max_length * c.grid;
   } else if constexpr (l.space == Space::prepared) {
-    return {c.prepared[l.base], l.stride};
+    data = c.prepared[l.base];
   } else {
-    return {c.arena[static_cast<int>(l.space)][static_cast<int>(l.domain)] + l.base * c.rows(l.domain) + l.column,
-            l.stride};
+    data = c.arena[static_cast<int>(l.space)][static_cast<int>(l.domain)] + l.base * c.rows(l.domain) + l.column;
   }
+  // Hides from the compiler where the pointer comes from: knowing it, g++ 12 takes some functions that store through it
+  // for free of effects and drops their calls.
+  asm("" : "+r"(data));
+  return {data, l.stride};
 }
 
 /// One node of a lowered layer on its way to a kernel: operands, outputs, sizes.

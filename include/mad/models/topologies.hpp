@@ -8,6 +8,9 @@
 #include <mad/ops/expert_weights.hpp>
 #include <mad/ops/linear.hpp>
 
+#include <initializer_list>
+#include <string_view>
+
 namespace mad {
 
 /// One `Rare` in every `Period` items, the last one: `Striped<Hyena, Attn, 4>` is Hyena, Hyena, Hyena, Attn. Items may
@@ -26,24 +29,28 @@ struct Flat<Striped<Frequent, Rare, Period>> {
   using type = typename Striped<Frequent, Rare, Period>::Layers;
 };
 
-/// "first+second+..." of the names, or shorthands, of layers.
-template <auto Text, class First, class... Rest>
-constexpr FixedString<63> joined_names(std::string_view prefix, std::string_view suffix) {
+/// "first+second+..." of the names of layers.
+constexpr FixedString<63> joined_names(std::string_view prefix, std::initializer_list<std::string_view> names,
+                                       std::string_view suffix) {
   FixedString<63> text;
   text.append(prefix);
-  text.append(Text.template operator()<First>());
-  ((text.append("+"), text.append(Text.template operator()<Rest>())), ...);
+  bool first = true;
+  for (const std::string_view name : names) {
+    if (!first) text.append("+");
+    text.append(name);
+    first = false;
+  }
   text.append(suffix);
   return text;
 }
 
-inline constexpr auto name_text = []<class L>() -> std::string_view { return L::name; };
-inline constexpr auto shorthand_text = []<class L>() -> std::string_view {
+template <class L>
+constexpr std::string_view shorthand_or_name() {
   if constexpr (requires { L::shorthand; })
     return L::shorthand;
   else
     return L::name;
-};
+}
 
 /// Parameters of branch `index` are called `index.*`.
 template <class L>
@@ -61,8 +68,9 @@ constexpr Value branch(Value x, int index) {
 template <Layer... Branches>
 struct Parallel {
   static_assert(sizeof...(Branches) >= 2 && sizeof...(Branches) <= 16, "mad: Parallel<...> needs 2 to 16 branches.");
-  static constexpr auto name_ = stack_detail::joined_names<stack_detail::name_text, Branches...>("", "");
-  static constexpr auto shorthand_ = stack_detail::joined_names<stack_detail::shorthand_text, Branches...>("", "");
+  static constexpr auto name_ = stack_detail::joined_names("", {Branches::name...}, "");
+  static constexpr auto shorthand_ =
+      stack_detail::joined_names("", {stack_detail::shorthand_or_name<Branches>()...}, "");
   static_assert(!name_.overflow, "mad: the names of the branches of this Parallel are longer than 63 characters.");
   static constexpr std::string_view name = name_.view();
   static constexpr std::string_view shorthand = shorthand_.view();
@@ -87,8 +95,9 @@ struct MixtureOfExperts {
   static_assert(experts >= 2 && experts <= 16, "mad: MixtureOfExperts<...> needs 2 to 16 experts.");
   static_assert(Active >= 1 && Active <= experts,
                 "mad: MixtureOfExperts<Active, ...> needs 1 <= Active <= number of experts.");
-  static constexpr auto name_ = stack_detail::joined_names<stack_detail::name_text, Experts...>("moe(", ")");
-  static constexpr auto shorthand_ = stack_detail::joined_names<stack_detail::shorthand_text, Experts...>("moe(", ")");
+  static constexpr auto name_ = stack_detail::joined_names("moe(", {Experts::name...}, ")");
+  static constexpr auto shorthand_ =
+      stack_detail::joined_names("moe(", {stack_detail::shorthand_or_name<Experts>()...}, ")");
   static_assert(!name_.overflow, "mad: the names of these experts are together longer than 63 characters.");
   static constexpr std::string_view name = name_.view();
   static constexpr std::string_view shorthand = shorthand_.view();
