@@ -62,7 +62,8 @@ TEST_CASE("Stepping through a sequence turns as the whole does") {
   for (Index t = 0; t < shape.length; ++t)
     cpu::rotate_step<double>(shape.batch, t, sizes, {x.data() + t * stride, shape.length * stride},
                              {stepped.data() + t * stride, shape.length * stride}, cpu::Turn::forward);
-  CHECK(stepped == whole);
+  // Not to the bit: compilers contract products and sums differently where a loop runs once.
+  for (std::size_t k = 0; k < whole.size(); ++k) CHECK(std::abs(stepped[k] - whole[k]) < 1e-13);
 }
 
 }  // namespace mad::testing

@@ -54,7 +54,8 @@ struct Flat<Repeat<0, Items...>> {
 template <int Times, class... Items>
 struct Flat<Repeat<Times, Items...>> {
   static_assert(Times > 0, "mad: Repeat<N, ...> needs N >= 0.");
-  using type = typename Join<typename FlatAll<Items...>::type, typename Flat<Repeat<Times - 1, Items...>>::type>::type;
+  using type = typename Join<typename FlatAll<Items...>::type,
+                             typename Flat<Repeat<(Times > 0 ? Times - 1 : 0), Items...>>::type>::type;
 };
 
 /// Width that a layer gives back, from its forward pass alone.

@@ -18,7 +18,7 @@ namespace mad {
 template <class Frequent, class Rare, int Period>
 struct Striped {
   static_assert(Period >= 1, "mad: Striped<Frequent, Rare, Period> needs a Period of at least 1.");
-  using Layers = LayersOf<Stack<Repeat<Period - 1, Frequent>, Rare>>;
+  using Layers = LayersOf<Stack<Repeat<(Period > 0 ? Period - 1 : 0), Frequent>, Rare>>;
   static constexpr int depth = Layers::size;
 };
 
