@@ -1,0 +1,79 @@
+// Copyright 2026 The mad authors. SPDX-License-Identifier: Apache-2.0
+/// \file
+/// Binds attention to its kernels: the sizes of a call, the table of rotations, and which kernel serves which type.
+#pragma once
+
+#include <mad/cuda/attention_exact.cuh>
+#include <mad/cuda/attention_tensor.cuh>
+#include <mad/cuda/context.hpp>
+#include <mad/ops/attention.hpp>
+
+#include <type_traits>
+#include <utility>
+
+namespace mad::cuda {
+
+namespace attention_detail {
+
+template <class C>
+AttentionSizes sizes(const C& call) {
+  namespace a = ops::attention;
+  const Node& n = C::node;
+  AttentionSizes s;
+  s.length = static_cast<int>(call.shape().length);
+  s.batch = static_cast<int>(call.shape().batch);
+  s.heads = n.attribute[a::heads];
+  s.kv_heads = n.attribute[a::kv_heads];
+  s.window = n.attribute[a::window] < 0 ? s.length : n.attribute[a::window];
+  s.scale = static_cast<float>(n.number[a::scale]);
+  s.rotary = n.attribute[a::rotary];
+  s.interleaved = n.attribute[a::interleaved] != 0;
+  if (s.rotary > 0)
+    s.rotations = rotation_table(call.queue(), s.rotary, n.number[a::rotary_base], call.shape().max_length);
+  return s;
+}
+
+/// True if the tensor cores' kernels take the operands [0, Count) and outputs [0, Outputs) of a call.
+template <class C, int Width, int... K>
+constexpr bool fits_tensor_cores(std::integer_sequence<int, K...>) {
+  return std::is_same_v<typename C::template In<0>, BFloat16> && Width % 8 == 0 && Width <= 128 &&
+         ((!std::is_same_v<typename C::template In<K>, BFloat16> || C::template in_chunk<K>() >= 8) && ...) &&
+         C::template out_chunk<0>() >= 8;
+}
+
+}  // namespace attention_detail
+
+template <>
+struct Kernel<&ops::attention_op> {
+  template <class C>
+  static void run(const C& call) {
+    constexpr int head_width = C::node.width / C::node.attribute[ops::attention::heads];
+    const auto go = [&](auto kernel) {
+      kernel(call.queue(), attention_detail::sizes(call), call.template in<0>(), call.template in<1>(),
+             call.template in<2>(), call.template out<0>(), call.template out<1>());
+    };
+    if constexpr (attention_detail::fits_tensor_cores<C, head_width>(std::make_integer_sequence<int, 3>{}))
+      go(&attention_forward_tensor<head_width>);
+    else
+      go(&attention_forward<head_width, typename C::template In<0>>);
+  }
+};
+
+template <>
+struct Kernel<&ops::attention_gradient_op> {
+  template <class C>
+  static void run(const C& call) {
+    constexpr int head_width = C::node.width / C::node.attribute[ops::attention::heads];
+    const auto go = [&](auto kernel) {
+      kernel(call.queue(), attention_detail::sizes(call), call.template in<0>(), call.template in<1>(),
+             call.template in<2>(), call.template in<3>(), call.template in<4>(), call.template in<5>(),
+             call.template out<0>(), call.template out<1>(), call.template out<2>());
+    };
+    if constexpr (attention_detail::fits_tensor_cores<C, head_width>(std::make_integer_sequence<int, 6>{}))
+      go(&attention_backward_tensor<head_width>);
+    else
+      go(&attention_backward<head_width, typename C::template In<0>>);
+  }
+};
+
+}  // namespace mad::cuda

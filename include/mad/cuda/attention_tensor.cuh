@@ -1,0 +1,418 @@
+// Copyright 2026 The mad authors. SPDX-License-Identifier: Apache-2.0
+/// \file
+/// Softmax attention in bfloat16 on the tensor cores (Dao 2023, arXiv 2307.08691). Heads of 8 channels need no padding:
+/// scores are products over 8, mixing is a product over the keys.
+#pragma once
+
+#include <mad/cuda/attention_exact.cuh>
+#include <mad/cuda/tensor_core.cuh>
+
+namespace mad::cuda::attention_tensor {
+
+using attention_exact::log2_e;
+using tensor::Left;
+using tensor::Right;
+using tensor::Sums;
+
+/// How a head of Width channels is cut: a block owns `rows` rows, 16 per warp, and others pass by in tiles.
+template <int Width>
+struct Shape {
+  static constexpr int warps = Width <= 32 ? 8 : 4;
+  static constexpr int threads = 32 * warps;
+  static constexpr int rows = 16 * warps;
+  static constexpr int tile = Width <= 32 ? 64 : 32;           ///< keys that pass by in the forward pass
+  static constexpr int backward_tile = Width <= 32 ? 64 : 16;  ///< keys or queries, in the backward pass
+  static constexpr int depth = Width % 16 == 0 ? 16 : 8;       ///< channels per product
+  static constexpr int depths = Width / depth;
+  static constexpr int columns = Width / 8;  ///< blocks of sums per row
+};
+
+/// Memory on the device, in the notation of attention_exact.cuh.
+struct Operands {
+  const BFloat16 *q, *k, *v;
+  std::size_t q_stride, k_stride, v_stride;
+};
+
+/// Rows [first, first + Rows) of a head; 0 behind the end of the sequence. `threads` threads take part.
+template <int Rows, int Width, int Threads>
+__device__ void load_rows(tensor::Tile<Rows, Width>& to, const BFloat16* from, std::size_t stride, int first,
+                          int length) {
+  for (int i = static_cast<int>(threadIdx.x); i < Rows * (Width / 8); i += Threads) {
+    const int r = i / (Width / 8);
+    const int c = i % (Width / 8) * 8;
+    uint4 x{0, 0, 0, 0};
+    if (first + r < length) x = *reinterpret_cast<const uint4*>(from + static_cast<std::size_t>(first + r) * stride + c);
+    *reinterpret_cast<uint4*>(to.row(r) + c) = x;
+  }
+}
+
+/// The same, turned by position; a thread takes both channels of a pair.
+template <int Rows, int Width, int Threads>
+__device__ void load_turned(tensor::Tile<Rows, Width>& to, const BFloat16* from, std::size_t stride, int first,
+                            int length, const Rotation& rotation) {
+  const int pairs = rotation.rotary / 2;
+  for (int i = static_cast<int>(threadIdx.x); i < Rows * (Width / 2); i += Threads) {
+    const int r = i / (Width / 2);
+    const int p = i % (Width / 2);
+    const bool turns = p < pairs;
+    const int a = turns && !rotation.interleaved ? p : 2 * p;
+    const int b = turns && !rotation.interleaved ? p + pairs : 2 * p + 1;
+    float x = 0;
+    float y = 0;
+    if (first + r < length) {
+      const BFloat16* row = from + static_cast<std::size_t>(first + r) * stride;
+      x = to_float(row[a]);
+      y = to_float(row[b]);
+      if (turns) {
+        const float2 turn = rotation.table[(first + r) * pairs + p];
+        const float turned = x * turn.x - y * turn.y;
+        y = x * turn.y + y * turn.x;
+        x = turned;
+      }
+    }
+    to.row(r)[a] = __float2bfloat16_rn(x);
+    to.row(r)[b] = __float2bfloat16_rn(y);
+  }
+}
+
+/// Products of 16 rows of `a` with 8 rows of `b`.
+template <int Width, class A, class B>
+__device__ Sums rows_with_rows(const A& a, int a_row, const B& b, int b_row) {
+  constexpr int depth = Shape<Width>::depth;
+  Sums s;
+#pragma unroll
+  for (int d = 0; d < Width; d += depth)
+    multiply_add(s, a.template left<depth>(a_row, d), b.template right_of_rows<depth>(b_row, d));
+  return s;
+}
+
+/// True if query t may see key s.
+__device__ inline bool sees(int t, int s, int window, int length) {
+  return s <= t && s >= t - window && t < length;
+}
+
+/// Grid: (tiles of queries, heads, batch).
+template <int Width>
+__global__ void __launch_bounds__(Shape<Width>::threads)
+    forward(AttentionSizes n, Operands of, BFloat16* o, std::size_t o_stride, float* lse, std::size_t lse_stride) {
+  using S = Shape<Width>;
+  __shared__ tensor::Tile<S::rows, Width> queries;
+  __shared__ tensor::Tile<S::tile, Width> keys;
+  __shared__ tensor::Tile<S::tile, Width> values;
+  const int head = static_cast<int>(blockIdx.y);
+  const int kv_head = head / (n.heads / n.kv_heads);
+  const std::size_t sequence = std::size_t{blockIdx.z} * n.length;
+  const int first = static_cast<int>(gridDim.x - 1 - blockIdx.x) * S::rows;  // the longest rows begin first
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  const int own = static_cast<int>(threadIdx.x) / 32 * 16;
+  const Rotation rotation = n.rotation();
+  load_turned<S::rows, Width, S::threads>(queries, of.q + sequence * of.q_stride + head * Width, of.q_stride, first,
+                                          n.length, rotation);
+  const BFloat16* k = of.k + sequence * of.k_stride + kv_head * Width;
+  const BFloat16* v = of.v + sequence * of.v_stride + kv_head * Width;
+  const float factor = n.scale * log2_e;
+  const int t[2] = {first + own + lane / 4, first + own + lane / 4 + 8};
+  Sums mixed[S::columns];
+  float largest[2] = {-INFINITY, -INFINITY};
+  float sum[2] = {0, 0};  // of this lane's columns
+  const int begin = max(0, first - n.window) / S::tile * S::tile;
+  const int end = min(first + S::rows, n.length);
+  for (int s0 = begin; s0 < end; s0 += S::tile) {
+    __syncthreads();
+    load_turned<S::tile, Width, S::threads>(keys, k, of.k_stride, s0, n.length, rotation);
+    load_rows<S::tile, Width, S::threads>(values, v, of.v_stride, s0, n.length);
+    __syncthreads();
+    if (s0 > first + own + 15) continue;  // all later than this warp's queries
+    Sums score[S::tile / 8];
+#pragma unroll
+    for (int j = 0; j < S::tile / 8; ++j) score[j] = rows_with_rows<Width>(queries, own, keys, j * 8);
+    const bool all_seen = s0 + S::tile - 1 <= first + own && s0 >= first + own + 15 - n.window;
+    float top[2] = {largest[0], largest[1]};
+#pragma unroll
+    for (int j = 0; j < S::tile / 8; ++j) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        const int s = s0 + j * 8 + lane % 4 * 2 + i % 2;
+        if (!all_seen && !sees(t[i / 2], s, n.window, n.length)) score[j].value[i] = -INFINITY;
+        top[i / 2] = fmaxf(top[i / 2], score[j].value[i] * factor);
+      }
+    }
+    float shrink[2];
+    float base[2];
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+      top[h] = fmaxf(top[h], __shfl_xor_sync(0xffffffffu, top[h], 1));
+      top[h] = fmaxf(top[h], __shfl_xor_sync(0xffffffffu, top[h], 2));
+      base[h] = top[h] == -INFINITY ? 0.0f : top[h];  // nothing seen yet: all terms are 0
+      shrink[h] = tensor::power_of_two(largest[h] - base[h]);
+      largest[h] = top[h];
+      sum[h] *= shrink[h];
+    }
+#pragma unroll
+    for (int c = 0; c < S::columns; ++c)
+#pragma unroll
+      for (int i = 0; i < 4; ++i) mixed[c].value[i] *= shrink[i / 2];
+#pragma unroll
+    for (int j = 0; j < S::tile / 8; j += 2) {
+#pragma unroll
+      for (int b = j; b < j + 2; ++b)
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+          score[b].value[i] = tensor::power_of_two(score[b].value[i] * factor - base[i / 2]);
+          sum[i / 2] += score[b].value[i];
+        }
+      const Left<16> p = tensor::as_left(score[j], score[j + 1]);
+#pragma unroll
+      for (int c = 0; c < S::columns; ++c) multiply_add(mixed[c], p, values.right(j * 8, c * 8));
+    }
+  }
+#pragma unroll
+  for (int h = 0; h < 2; ++h) {
+    sum[h] += __shfl_xor_sync(0xffffffffu, sum[h], 1);
+    sum[h] += __shfl_xor_sync(0xffffffffu, sum[h], 2);
+    if (t[h] >= n.length) continue;
+    const float share = 1.0f / sum[h];
+    BFloat16* to = o + (sequence + t[h]) * o_stride + head * Width + lane % 4 * 2;
+#pragma unroll
+    for (int c = 0; c < S::columns; ++c)
+      *reinterpret_cast<std::uint32_t*>(to + c * 8) =
+          tensor::pack(mixed[c].value[2 * h] * share, mixed[c].value[2 * h + 1] * share);
+    if (lane % 4 == 0) lse[(sequence + t[h]) * lse_stride + head] = (largest[h] + log2f(sum[h])) / log2_e;
+  }
+}
+
+/// Sums of a block's rows to memory, turned back. `staging` is shared memory of rows x Width floats.
+template <int Width, int Threads>
+__device__ void store_turned_back(const Sums (&sums)[Width / 8], float factor, float* staging, int own, BFloat16* to,
+                                  std::size_t stride, int first, int rows, int length, const Rotation& rotation) {
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  __syncthreads();  // the memory was used for something else
+#pragma unroll
+  for (int c = 0; c < Width / 8; ++c)
+#pragma unroll
+    for (int i = 0; i < 4; ++i)
+      staging[(own + lane / 4 + i / 2 * 8) * Width + c * 8 + lane % 4 * 2 + i % 2] = sums[c].value[i] * factor;
+  __syncthreads();
+  for (int i = static_cast<int>(threadIdx.x); i < rows * Width; i += Threads) {
+    const int t = first + i / Width;
+    if (t >= length) break;
+    to[static_cast<std::size_t>(t) * stride + i % Width] =
+        __float2bfloat16_rn(rotation.turned(staging + i / Width * Width, i % Width, t, -1.0f));
+  }
+}
+
+/// dq, and delta[t, head] = do_t.o_t for the other kernel. Grid: (tiles of queries, heads, batch).
+template <int Width>
+__global__ void __launch_bounds__(Shape<Width>::threads)
+    query_gradient(AttentionSizes n, Operands of, const BFloat16* o, std::size_t o_stride, const float* lse,
+                   std::size_t lse_stride, const BFloat16* d_o, std::size_t do_stride, BFloat16* dq,
+                   std::size_t dq_stride, float* delta) {
+  using S = Shape<Width>;
+  constexpr int tile = S::backward_tile;
+  struct Own {
+    tensor::Tile<S::rows, Width> queries;
+    tensor::Tile<S::rows, Width> gradients;
+  };
+  __shared__ alignas(16) unsigned char memory[sizeof(Own)];
+  Own& block = *reinterpret_cast<Own*>(memory);
+  __shared__ tensor::Tile<tile, Width> keys;
+  __shared__ tensor::Tile<tile, Width> values;
+  const int head = static_cast<int>(blockIdx.y);
+  const int kv_head = head / (n.heads / n.kv_heads);
+  const std::size_t sequence = std::size_t{blockIdx.z} * n.length;
+  const int first = static_cast<int>(gridDim.x - 1 - blockIdx.x) * S::rows;
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  const int own = static_cast<int>(threadIdx.x) / 32 * 16;
+  const Rotation rotation = n.rotation();
+  load_turned<S::rows, Width, S::threads>(block.queries, of.q + sequence * of.q_stride + head * Width, of.q_stride,
+                                          first, n.length, rotation);
+  load_rows<S::rows, Width, S::threads>(block.gradients, d_o + sequence * do_stride + head * Width, do_stride, first,
+                                        n.length);
+  const int t[2] = {first + own + lane / 4, first + own + lane / 4 + 8};
+  float norm[2];
+  float product[2];
+#pragma unroll
+  for (int h = 0; h < 2; ++h) {
+    const bool here = t[h] < n.length;
+    const std::size_t row = sequence + (here ? t[h] : 0);
+    norm[h] = here ? lse[row * lse_stride + head] * log2_e : INFINITY;
+    float dot = 0;
+    if (here)
+      for (int c = lane % 4; c < Width; c += 4)
+        dot += to_float(d_o[row * do_stride + head * Width + c]) * to_float(o[row * o_stride + head * Width + c]);
+    dot += __shfl_xor_sync(0xffffffffu, dot, 1);
+    dot += __shfl_xor_sync(0xffffffffu, dot, 2);
+    product[h] = dot;
+    if (here && lane % 4 == 0) delta[row * n.heads + head] = dot;
+  }
+  const BFloat16* k = of.k + sequence * of.k_stride + kv_head * Width;
+  const BFloat16* v = of.v + sequence * of.v_stride + kv_head * Width;
+  const float factor = n.scale * log2_e;
+  Sums d_query[S::columns];
+  const int begin = max(0, first - n.window) / tile * tile;
+  const int end = min(first + S::rows, n.length);
+  for (int s0 = begin; s0 < end; s0 += tile) {
+    __syncthreads();
+    load_turned<tile, Width, S::threads>(keys, k, of.k_stride, s0, n.length, rotation);
+    load_rows<tile, Width, S::threads>(values, v, of.v_stride, s0, n.length);
+    __syncthreads();
+    if (s0 > first + own + 15) continue;
+    const bool all_seen = s0 + tile - 1 <= first + own && s0 >= first + own + 15 - n.window;
+#pragma unroll
+    for (int j = 0; j < tile / 8; j += 2) {
+      Sums d_score[2];
+#pragma unroll
+      for (int b = 0; b < 2; ++b) {
+        Sums p = rows_with_rows<Width>(block.queries, own, keys, (j + b) * 8);
+        const Sums d_p = rows_with_rows<Width>(block.gradients, own, values, (j + b) * 8);
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+          const int s = s0 + (j + b) * 8 + lane % 4 * 2 + i % 2;
+          const bool seen = all_seen || sees(t[i / 2], s, n.window, n.length);
+          p.value[i] = seen ? tensor::power_of_two(p.value[i] * factor - norm[i / 2]) : 0.0f;
+          d_score[b].value[i] = p.value[i] * (d_p.value[i] - product[i / 2]);
+        }
+      }
+      const Left<16> d_s = tensor::as_left(d_score[0], d_score[1]);
+#pragma unroll
+      for (int c = 0; c < S::columns; ++c) multiply_add(d_query[c], d_s, keys.right(j * 8, c * 8));
+    }
+  }
+  store_turned_back<Width, S::threads>(d_query, n.scale, reinterpret_cast<float*>(memory), own,
+                                       dq + sequence * dq_stride + head * Width, dq_stride, first, S::rows, n.length,
+                                       rotation);
+}
+
+/// dk and dv. Grid: (tiles of keys, key heads, batch).
+template <int Width>
+__global__ void __launch_bounds__(Shape<Width>::threads)
+    key_gradient(AttentionSizes n, Operands of, const float* lse, std::size_t lse_stride, const BFloat16* d_o,
+                 std::size_t do_stride, const float* delta, BFloat16* dk, std::size_t dk_stride, BFloat16* dv,
+                 std::size_t dv_stride) {
+  using S = Shape<Width>;
+  constexpr int tile = S::backward_tile;
+  struct Own {
+    tensor::Tile<S::rows, Width> keys;
+    tensor::Tile<S::rows, Width> values;
+  };
+  __shared__ alignas(16) unsigned char memory[sizeof(Own)];
+  Own& block = *reinterpret_cast<Own*>(memory);
+  __shared__ tensor::Tile<tile, Width> queries;
+  __shared__ tensor::Tile<tile, Width> gradients;
+  __shared__ float norms[tile];
+  __shared__ float products[tile];
+  const int kv_head = static_cast<int>(blockIdx.y);
+  const int group = n.heads / n.kv_heads;
+  const std::size_t sequence = std::size_t{blockIdx.z} * n.length;
+  const int first = static_cast<int>(blockIdx.x) * S::rows;
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  const int own = static_cast<int>(threadIdx.x) / 32 * 16;
+  const Rotation rotation = n.rotation();
+  load_turned<S::rows, Width, S::threads>(block.keys, of.k + sequence * of.k_stride + kv_head * Width, of.k_stride,
+                                          first, n.length, rotation);
+  load_rows<S::rows, Width, S::threads>(block.values, of.v + sequence * of.v_stride + kv_head * Width, of.v_stride,
+                                        first, n.length);
+  const int s[2] = {first + own + lane / 4, first + own + lane / 4 + 8};
+  const float factor = n.scale * log2_e;
+  Sums d_key[S::columns];
+  Sums d_value[S::columns];
+  const int last = min(n.length, first + S::rows + n.window);
+  for (int head = kv_head * group; head < (kv_head + 1) * group; ++head) {
+    for (int t0 = first / tile * tile; t0 < last; t0 += tile) {
+      __syncthreads();
+      load_turned<tile, Width, S::threads>(queries, of.q + sequence * of.q_stride + head * Width, of.q_stride, t0,
+                                           n.length, rotation);
+      load_rows<tile, Width, S::threads>(gradients, d_o + sequence * do_stride + head * Width, do_stride, t0, n.length);
+      for (int j = static_cast<int>(threadIdx.x); j < tile; j += S::threads) {
+        const bool here = t0 + j < n.length;
+        norms[j] = here ? lse[(sequence + t0 + j) * lse_stride + head] * log2_e : INFINITY;
+        products[j] = here ? delta[(sequence + t0 + j) * n.heads + head] : 0.0f;
+      }
+      __syncthreads();
+      if (t0 + tile - 1 < first + own) continue;  // all earlier than this warp's keys
+      const bool all_see = t0 >= first + own + 15 && t0 + tile - 1 - n.window <= first + own && t0 + tile <= n.length;
+#pragma unroll
+      for (int j = 0; j < tile / 8; j += 2) {
+        Sums p[2];
+        Sums d_score[2];
+#pragma unroll
+        for (int b = 0; b < 2; ++b) {
+          p[b] = rows_with_rows<Width>(block.keys, own, queries, (j + b) * 8);
+          const Sums d_p = rows_with_rows<Width>(block.values, own, gradients, (j + b) * 8);
+#pragma unroll
+          for (int i = 0; i < 4; ++i) {
+            const int column = (j + b) * 8 + lane % 4 * 2 + i % 2;
+            const bool seen = all_see || sees(t0 + column, s[i / 2], n.window, n.length);
+            p[b].value[i] = seen ? tensor::power_of_two(p[b].value[i] * factor - norms[column]) : 0.0f;
+            d_score[b].value[i] = p[b].value[i] * (d_p.value[i] - products[column]);
+          }
+        }
+        const Left<16> mixing = tensor::as_left(p[0], p[1]);
+        const Left<16> d_s = tensor::as_left(d_score[0], d_score[1]);
+#pragma unroll
+        for (int c = 0; c < S::columns; ++c) {
+          multiply_add(d_value[c], mixing, gradients.right(j * 8, c * 8));
+          multiply_add(d_key[c], d_s, queries.right(j * 8, c * 8));
+        }
+      }
+    }
+  }
+#pragma unroll
+  for (int h = 0; h < 2; ++h) {
+    if (s[h] >= n.length) continue;
+    BFloat16* to = dv + (sequence + s[h]) * dv_stride + kv_head * Width + lane % 4 * 2;
+#pragma unroll
+    for (int c = 0; c < S::columns; ++c)
+      *reinterpret_cast<std::uint32_t*>(to + c * 8) = tensor::pack(d_value[c].value[2 * h], d_value[c].value[2 * h + 1]);
+  }
+  store_turned_back<Width, S::threads>(d_key, n.scale, reinterpret_cast<float*>(memory), own,
+                                       dk + sequence * dk_stride + kv_head * Width, dk_stride, first, S::rows, n.length,
+                                       rotation);
+}
+
+template <int Width>
+dim3 grid(const AttentionSizes& n, int heads) {
+  return dim3(static_cast<unsigned>((n.length + Shape<Width>::rows - 1) / Shape<Width>::rows),
+              static_cast<unsigned>(heads), static_cast<unsigned>(n.batch));
+}
+
+}  // namespace mad::cuda::attention_tensor
+
+namespace mad::cuda {
+
+/// As `attention_forward`, on the tensor cores; all rows must begin at multiples of 16 bytes.
+template <int Width>
+void attention_forward_tensor(Queue& queue, const AttentionSizes& n, View<const BFloat16> q, View<const BFloat16> k,
+                              View<const BFloat16> v, View<BFloat16> o, View<float> lse) {
+  namespace a = attention_tensor;
+  const a::Operands of{q.data,
+                       k.data,
+                       v.data,
+                       static_cast<std::size_t>(q.stride),
+                       static_cast<std::size_t>(k.stride),
+                       static_cast<std::size_t>(v.stride)};
+  queue.launch("attention", a::forward<Width>, a::grid<Width>(n, n.heads), dim3(a::Shape<Width>::threads), 0, n, of,
+               o.data, o.stride, lse.data, lse.stride);
+}
+
+template <int Width>
+void attention_backward_tensor(Queue& queue, const AttentionSizes& n, View<const BFloat16> q, View<const BFloat16> k,
+                               View<const BFloat16> v, View<const BFloat16> o, View<const float> lse,
+                               View<const BFloat16> d_o, View<BFloat16> dq, View<BFloat16> dk, View<BFloat16> dv) {
+  namespace a = attention_tensor;
+  const a::Operands of{q.data,
+                       k.data,
+                       v.data,
+                       static_cast<std::size_t>(q.stride),
+                       static_cast<std::size_t>(k.stride),
+                       static_cast<std::size_t>(v.stride)};
+  float* delta = queue.take<float>(Index{n.batch} * n.length * n.heads);
+  queue.launch("the queries' gradient of attention", a::query_gradient<Width>, a::grid<Width>(n, n.heads),
+               dim3(a::Shape<Width>::threads), 0, n, of, o.data, o.stride, lse.data, lse.stride, d_o.data, d_o.stride,
+               dq.data, dq.stride, delta);
+  queue.launch("the keys' gradient of attention", a::key_gradient<Width>, a::grid<Width>(n, n.kv_heads),
+               dim3(a::Shape<Width>::threads), 0, n, of, lse.data, lse.stride, d_o.data, d_o.stride, delta, dk.data,
+               dk.stride, dv.data, dv.stride);
+}
+
+}  // namespace mad::cuda

@@ -1,0 +1,185 @@
+// Copyright 2026 The mad authors. SPDX-License-Identifier: Apache-2.0
+/// \file
+/// Cross entropy of logits against target ids, its gradient, and the metrics of the batch, in one kernel.
+#pragma once
+
+#include <mad/cuda/numbers.cuh>
+#include <mad/cuda/queue.hpp>
+
+namespace mad::cuda {
+
+/// A target that does not count: no loss, no gradient.
+inline constexpr int ignored_target = -100;
+
+/// The metrics of one batch, as train/metrics.hpp defines them.
+struct StepMetrics {
+  double loss = 0;  ///< mean negative log-likelihood; not a number where nothing counts
+  double accuracy = 0;  ///< recall averaged over the classes that occur among targets or predictions
+  double perplexity = 0;
+  double micro_accuracy = 0;
+  int counted = 0;
+};
+
+/// What is counted while a batch goes through the loss; zeroed before the batch is selected. Behind it lie, for each
+/// class, how often it was predicted rightly, predicted, and expected.
+struct Tally {
+  int counted = 0;  ///< written when the batch is selected
+};
+
+/// What `cross_entropy` reads and writes on the device.
+template <class T>
+struct CrossEntropy {
+  const float* logits;  ///< (rows, vocabulary)
+  const int* targets;
+  const Tally* tally;
+  int* hits;  ///< (3, vocabulary): hits, predicted, expected
+  T* d_logits = nullptr;  ///< gradient of the mean loss; null: not wanted
+  float* negative_log_likelihood = nullptr;
+  int* prediction = nullptr;
+  StepMetrics* metrics;  ///< one per batch of the epoch
+  int* position;         ///< number of the batch in its epoch; counted up at the end
+  double* partial;       ///< (blocks)
+};
+
+namespace cross_entropy_detail {
+
+inline constexpr int threads = 256;
+inline constexpr int warps = threads / 32;
+
+/// The sum over a block's threads, in all of them; always added in the same order.
+template <class X>
+__device__ inline X block_sum(X x) {
+  __shared__ X part[threads];
+  const int i = static_cast<int>(threadIdx.x);
+  part[i] = x;
+  for (int half = threads / 2; half > 0; half /= 2) {
+    __syncthreads();
+    if (i < half) part[i] += part[i + half];
+  }
+  __syncthreads();
+  const X sum = part[0];
+  __syncthreads();
+  return sum;
+}
+
+/// Metrics from the tally; called by all threads of one block.
+__device__ inline void finish(const int* hits, int vocabulary, double loss, int counted, StepMetrics* to) {
+  double recall = 0;
+  int hit = 0;
+  int classes = 0;
+  for (int c = static_cast<int>(threadIdx.x); c < vocabulary; c += threads) {
+    const int predicted = hits[vocabulary + c];
+    const int expected = hits[2 * vocabulary + c];
+    if (predicted + expected == 0) continue;
+    ++classes;
+    hit += hits[c];
+    if (expected > 0) recall += static_cast<double>(hits[c]) / expected;
+  }
+  recall = block_sum(recall);
+  hit = block_sum(hit);
+  classes = block_sum(classes);
+  if (threadIdx.x != 0) return;
+  to->loss = loss / counted;
+  to->perplexity = ::exp(to->loss);
+  to->accuracy = classes > 0 ? recall / classes : 0.0;
+  to->micro_accuracy = counted > 0 ? static_cast<double>(hit) / counted : 0.0;
+  to->counted = counted;
+}
+
+/// One warp per row. `Shared`: the classes are counted in shared memory first.
+template <bool Shared, class T>
+__global__ void __launch_bounds__(threads)
+    kernel(const __grid_constant__ CrossEntropy<T> n, unsigned rows, int vocabulary, int* counter) {
+  extern __shared__ int counts[];
+  __shared__ double losses[warps];
+  int* hits = Shared ? counts : n.hits;
+  if constexpr (Shared) {
+    for (int i = static_cast<int>(threadIdx.x); i < 3 * vocabulary; i += threads) counts[i] = 0;
+    __syncthreads();
+  }
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  const int warp = static_cast<int>(threadIdx.x) / 32;
+  const int counted = n.tally->counted;
+  const float factor = counted > 0 ? 1.0f / static_cast<float>(counted) : 0.0f;
+  double loss = 0;
+  for (unsigned r = blockIdx.x * warps + warp; r < rows; r += gridDim.x * warps) {
+    const float* row = n.logits + std::size_t{r} * vocabulary;
+    const int target = n.targets[r];
+    float largest = -INFINITY;
+    int place = 0;
+    for (int c = lane; c < vocabulary; c += 32) {
+      if (row[c] > largest) {
+        largest = row[c];
+        place = c;
+      }
+    }
+#pragma unroll
+    for (int offset = 16; offset > 0; offset /= 2) {
+      const float other = __shfl_xor_sync(0xffffffffu, largest, offset);
+      const int other_place = __shfl_xor_sync(0xffffffffu, place, offset);
+      if (other > largest || (other == largest && other_place < place)) {
+        largest = other;
+        place = other_place;
+      }
+    }
+    float sum = 0;
+    for (int c = lane; c < vocabulary; c += 32) sum += expf(row[c] - largest);
+    sum = lane_sum<32>(sum);
+    const bool counts_here = target != ignored_target;
+    if (n.d_logits != nullptr) {
+      const float share = counts_here ? factor / sum : 0.0f;
+      for (int c = lane; c < vocabulary; c += 32) {
+        const float hit = counts_here && c == target ? factor : 0.0f;
+        n.d_logits[std::size_t{r} * vocabulary + c] = from_float<T>(expf(row[c] - largest) * share - hit);
+      }
+    }
+    if (lane == 0) {
+      float here = 0;
+      if (counts_here) {
+        here = logf(sum) + (largest - row[target]);
+        loss += here;
+        atomicAdd(hits + vocabulary + place, 1);
+        atomicAdd(hits + 2 * vocabulary + target, 1);
+        if (place == target) atomicAdd(hits + target, 1);
+      }
+      if (n.negative_log_likelihood != nullptr) n.negative_log_likelihood[r] = here;
+      if (n.prediction != nullptr) n.prediction[r] = place;
+    }
+  }
+  if (lane == 0) losses[warp] = loss;
+  __syncthreads();
+  if constexpr (Shared) {
+    for (int i = static_cast<int>(threadIdx.x); i < 3 * vocabulary; i += threads)
+      if (counts[i] != 0) atomicAdd(n.hits + i, counts[i]);
+  }
+  if (threadIdx.x == 0) {
+    for (int w = 1; w < warps; ++w) loss += losses[w];
+    n.partial[blockIdx.x] = loss;
+  }
+  if (!is_last_block(counter, static_cast<int>(gridDim.x))) return;
+  double total = 0;
+  for (unsigned b = threadIdx.x; b < gridDim.x; b += threads) total += n.partial[b];
+  finish(n.hits, vocabulary, block_sum(total), counted, n.metrics + *n.position);
+  __syncthreads();
+  if (threadIdx.x == 0) ++*n.position;
+}
+
+}  // namespace cross_entropy_detail
+
+/// Losses and metrics of `rows` rows of logits; sums over rows are in double and in a fixed order. `n.partial` is
+/// provided here.
+template <class T>
+void cross_entropy(Queue& queue, CrossEntropy<T> n, Index rows, Index vocabulary) {
+  namespace d = cross_entropy_detail;
+  const Index blocks = std::clamp<Index>((rows + 4 * d::warps - 1) / (4 * d::warps), 1, 4 * queue.multiprocessors());
+  n.partial = queue.take<double>(blocks);
+  const auto shared = static_cast<std::size_t>(3 * vocabulary) * sizeof(int);
+  const dim3 grid(static_cast<unsigned>(blocks));
+  if (shared <= 32 * 1024)
+    queue.launch("the loss", d::kernel<true, T>, grid, dim3(d::threads), shared, n, rows, vocabulary,
+                 queue.counters(1));
+  else
+    queue.launch("the loss", d::kernel<false, T>, grid, dim3(d::threads), 0, n, rows, vocabulary, queue.counters(1));
+}
+
+}  // namespace mad::cuda

@@ -1,0 +1,122 @@
+// Copyright 2026 The mad authors. SPDX-License-Identifier: Apache-2.0
+/// \file
+/// Linear maps and their gradients as matrix products.
+#pragma once
+
+#include <mad/cuda/context.hpp>
+#include <mad/cuda/matrix_product.hpp>
+#include <mad/cuda/sum.cuh>
+#include <mad/ops/linear.hpp>
+
+namespace mad::cuda {
+
+namespace linear_detail {
+
+/// Operand K (a weight or a bias, one row) in type T: a parameter comes rounded already, anything else is rounded here.
+template <int K, class T, class C>
+const T* in_type(const C& call) {
+  if constexpr (std::is_same_v<T, float>) {
+    return call.template in<K>().data;
+  } else if constexpr (C::template is_parameter<K>()) {
+    return call.template factor<K>();
+  } else {
+    constexpr int width = C::operand(K).width;
+    T* rounded = call.queue().template take<T>(width);
+    call.queue().launch("rounding a weight", sum_detail::copy_columns<float, T>, sum_detail::blocks(width, 256),
+                        dim3(256), 0, call.template in<K>().data, width, rounded, width, width, width);
+    return rounded;
+  }
+}
+
+/// A row added to all rows of a matrix.
+template <class T>
+__global__ void __launch_bounds__(256) add_row(T* y, std::size_t stride, const T* row, unsigned width,
+                                               unsigned elements) {
+  const unsigned index = blockIdx.x * blockDim.x + threadIdx.x;
+  if (index >= elements) return;
+  T& to = y[index / width * stride + index % width];
+  to = from_float<T>(to_float(to) + to_float(row[index % width]));
+}
+
+template <class C>
+constexpr bool in_out() {
+  return C::node.attribute[ops::linear::weight_in_out] != 0;
+}
+
+}  // namespace linear_detail
+
+/// y = x W^T + b of weight W (out, in), or x W of W (in, out); x (rows, in), y (rows, out), b (out) or null.
+template <class T, class U>
+void linear_forward(Queue& queue, Index rows, Index in, Index out, View<const T> x, const T* weight, const U* bias,
+                    View<U> y, bool in_out) {
+  // The product adds a row only where it begins at a multiple of 16 bytes.
+  const bool fused = product_detail::alignment_of(bias) >= 16;
+  matrix_product<T, U>(queue, rows, out, in, {x.data, x.stride}, {weight, in_out ? out : in, !in_out}, y.data, y.stride,
+                       {.bias = fused ? bias : nullptr});
+  if (bias != nullptr && !fused)
+    queue.launch("adding a bias", linear_detail::add_row<U>, sum_detail::blocks(rows * out, 256), dim3(256), 0,
+                 y.data, y.stride, bias, out, rows * out);
+}
+
+/// dx = dy W + addend (none where its data is null; may be dx); dy (rows, out), dx (rows, in).
+template <class T, class U>
+void linear_input_gradient(Queue& queue, Index rows, Index in, Index out, View<const T> dy, const T* weight,
+                           View<const U> addend, View<U> dx, bool in_out) {
+  matrix_product<T, U>(queue, rows, in, out, {dy.data, dy.stride}, {weight, in_out ? out : in, in_out}, dx.data,
+                       dx.stride, {.addend = addend.data, .stride = addend.stride});
+}
+
+/// dW += dy^T x, or x^T dy of a weight stored (in, out); dy (rows, out), x (rows, in).
+template <class T>
+void linear_weight_gradient(Queue& queue, Index rows, Index in, Index out, View<const T> dy, View<const T> x,
+                            float* d_weight, bool in_out) {
+  if (in_out)
+    matrix_product<T, float>(queue, in, out, rows, {x.data, x.stride, true}, {dy.data, dy.stride}, d_weight, out,
+                             {.addend = d_weight, .stride = out});
+  else
+    matrix_product<T, float>(queue, out, in, rows, {dy.data, dy.stride, true}, {x.data, x.stride}, d_weight, in,
+                             {.addend = d_weight, .stride = in});
+}
+
+template <>
+struct Kernel<&ops::linear_op> {
+  template <class C>
+  static void run(const C& call) {
+    using T = typename C::template In<0>;
+    using U = typename C::template Out<0>;
+    const U* bias = nullptr;
+    if constexpr (C::has(2)) bias = linear_detail::in_type<2, U>(call);
+    linear_forward<T, U>(call.queue(), call.rows(), C::operand(0).width, C::node.width, call.template in<0>(),
+                   linear_detail::in_type<1, T>(call), bias, call.out(), linear_detail::in_out<C>());
+  }
+};
+
+template <>
+struct Kernel<&ops::linear_input_gradient_op> {
+  template <class C>
+  static void run(const C& call) {
+    using T = typename C::template In<0>;
+    using U = typename C::template Out<0>;
+    View<const U> addend;
+    if constexpr (C::has(2)) {
+      static_assert(std::is_same_v<typename C::template In<2>, U>);
+      addend = call.template in<2>();
+    }
+    linear_input_gradient<T, U>(call.queue(), call.rows(), C::node.width, C::operand(0).width, call.template in<0>(),
+                                linear_detail::in_type<1, T>(call), addend, call.out(), linear_detail::in_out<C>());
+  }
+};
+
+template <>
+struct Kernel<&ops::linear_weight_gradient_op> {
+  template <class C>
+  static void run(const C& call) {
+    using T = typename C::template In<0>;
+    static_assert(std::is_same_v<T, typename C::template In<1>>);
+    linear_weight_gradient<T>(call.queue(), rows_of(C::operand(0).domain, call.shape()), C::operand(1).width,
+                              C::operand(0).width, call.template in<0>(), call.template in<1>(), call.out().data,
+                              linear_detail::in_out<C>());
+  }
+};
+
+}  // namespace mad::cuda

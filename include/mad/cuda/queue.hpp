@@ -1,0 +1,149 @@
+// Copyright 2026 The mad authors. SPDX-License-Identifier: Apache-2.0
+/// \file
+/// The order in which one model's work reaches the device: a stream, the memory kernels need while they run, and the
+/// rehearsal that finds out how much that is.
+#pragma once
+
+#include <mad/cuda/memory.hpp>
+
+#include <algorithm>
+#include <array>
+#include <memory>
+#include <vector>
+
+namespace mad::cuda {
+
+/// A stream with all that kernels need besides their operands. Everything in it belongs to one model, so that several
+/// models can train side by side.
+///
+/// The same code runs twice. In the rehearsal nothing is launched: the kernels' demands for workspace are noted and
+/// constant tables are made. After `allocate_workspace` it runs in earnest, usually while the stream is captured into a
+/// CUDA graph, where nothing may be allocated.
+class Queue {
+public:
+  explicit Queue(int multiprocessors) : Queue(multiprocessors, true) {}
+  Queue(const Queue&) = delete;
+  Queue& operator=(const Queue&) = delete;
+  ~Queue() {
+    cublasLtDestroy(products_);
+    cudaEventDestroy(reached_);
+    cudaStreamDestroy(stream_);
+  }
+
+  /// A second queue for work that need not keep the first one waiting. It is rehearsed with it.
+  Queue& side() { return *side_; }
+  /// What comes next in this queue waits for all that is in the other by now.
+  void wait_for(Queue& other) {
+    if (rehearsing_) return;
+    check(cudaEventRecord(other.reached_, other.stream_), "mark a place in a stream");
+    check(cudaStreamWaitEvent(stream_, other.reached_, 0), "wait for another stream");
+  }
+
+  cudaStream_t stream() const { return stream_; }
+  cublasLtHandle_t products() const { return products_; }
+  bool rehearsing() const { return rehearsing_; }
+  int multiprocessors() const { return multiprocessors_; }
+
+  /// Between `begin_rehearsal` and `allocate_workspace` nothing is launched.
+  void begin_rehearsal() {
+    rehearsing_ = true;
+    if (side_ != nullptr) side_->begin_rehearsal();
+  }
+  void allocate_workspace() {
+    rehearsing_ = false;
+    if (side_ != nullptr) side_->allocate_workspace();
+    if (workspace_.size() < demand_) workspace_ = Buffer<std::byte>(demand_, "the kernels' workspace");
+  }
+
+  /// Gives the workspace back: the next kernel may use it, being later on the same stream.
+  void release() { used_ = 0; }
+  /// Memory until the next `release`, aligned to 256 bytes. A null pointer in the rehearsal.
+  template <class T>
+  T* take(Index count) {
+    const Index begin = used_;
+    used_ += (count * static_cast<Index>(sizeof(T)) + 255) / 256 * 256;
+    demand_ = std::max(demand_, used_);
+    if (rehearsing_) return nullptr;
+    if (used_ > workspace_.size()) throw Error("CUDA: a kernel wants more workspace than it did in the rehearsal");
+    return reinterpret_cast<T*>(workspace_.data() + begin);
+  }
+
+  /// \p count counters that are 0 whenever no kernel runs: who uses them leaves them so.
+  int* counters(Index count) const {
+    if (count > counter_count) throw Error("CUDA: a kernel wants " + std::to_string(count) + " counters");
+    return counters_.data();
+  }
+
+  /// A constant table, made once by `fill(T* host)` and kept. \p key tells tables apart.
+  template <class T, class Fill>
+  const T* table(const std::array<double, 4>& key, Index count, const Fill& fill) {
+    for (const Table& t : tables_)
+      if (t.key == key) return reinterpret_cast<const T*>(t.memory.data());
+    std::vector<T> host(static_cast<std::size_t>(count));
+    fill(host.data());
+    Buffer<std::byte> memory(count * static_cast<Index>(sizeof(T)), "a constant table");
+    memory.upload(std::as_bytes(std::span(host)), stream_);
+    tables_.push_back({key, std::move(memory)});
+    return reinterpret_cast<const T*>(tables_.back().memory.data());
+  }
+
+  /// Starts a kernel. Arguments must have the kernel's parameter types up to conversion. Nothing happens for an empty
+  /// grid.
+  template <class... Parameters, class... Arguments>
+  void launch(std::string_view what, void (*kernel)(Parameters...), dim3 grid, dim3 block, std::size_t shared_bytes,
+              const Arguments&... arguments) {
+    if (rehearsing_ || grid.x == 0 || grid.y == 0 || grid.z == 0) return;
+    const auto* entry = reinterpret_cast<const void*>(kernel);
+    if (shared_bytes > 48 * 1024) {
+      check(cudaFuncSetAttribute(entry, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared_bytes)),
+            "give " + std::string(what) + " " + std::to_string(shared_bytes) + " bytes of shared memory");
+    }
+    launch_converted<Parameters...>(what, entry, grid, block, shared_bytes, arguments...);
+  }
+
+  /// Sets \p bytes bytes to zero.
+  void zero(void* memory, std::size_t bytes) {
+    if (rehearsing_ || bytes == 0) return;
+    check(cudaMemsetAsync(memory, 0, bytes, stream_), "clear memory");
+  }
+
+  void wait() const { check(cudaStreamSynchronize(stream_), "wait for the device"); }
+
+private:
+  static constexpr Index counter_count = 1 << 14;
+
+  Queue(int multiprocessors, bool with_side) : multiprocessors_(multiprocessors) {
+    check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "create a stream");
+    check(cudaEventCreateWithFlags(&reached_, cudaEventDisableTiming), "create an event");
+    check(cublasLtCreate(&products_), "start cuBLASLt");
+    counters_ = Buffer<int>(counter_count, "counters");
+    check(cudaMemsetAsync(counters_.data(), 0, counters_.bytes(), stream_), "clear counters");
+    if (with_side) side_.reset(new Queue(multiprocessors, false));
+  }
+
+  struct Table {
+    std::array<double, 4> key;
+    Buffer<std::byte> memory;
+  };
+
+  template <class... Parameters>
+  void launch_converted(std::string_view what, const void* entry, dim3 grid, dim3 block, std::size_t shared_bytes,
+                        Parameters... parameters) {
+    void* addresses[] = {static_cast<void*>(&parameters)...};
+    check(cudaLaunchKernel(entry, grid, block, addresses, shared_bytes, stream_), "launch " + std::string(what));
+  }
+
+  int multiprocessors_;
+  cudaStream_t stream_ = nullptr;
+  cudaEvent_t reached_ = nullptr;
+  cublasLtHandle_t products_ = nullptr;
+  std::unique_ptr<Queue> side_;
+  Buffer<int> counters_;
+  Buffer<std::byte> workspace_;
+  Index used_ = 0;
+  Index demand_ = 0;
+  bool rehearsing_ = false;
+  std::vector<Table> tables_;
+};
+
+}  // namespace mad::cuda

@@ -1,0 +1,163 @@
+// Copyright 2026 The mad authors. SPDX-License-Identifier: Apache-2.0
+/// \file
+/// Sums over rows and columns (the adjoint of repeating a value), concatenations, and adding to gradients.
+#pragma once
+
+#include <mad/cuda/context.hpp>
+#include <mad/cuda/row_sum.cuh>
+
+#include <utility>
+
+namespace mad::cuda {
+
+namespace sum_detail {
+
+/// Which rows of the wide value belong to a row of the narrow one: `count` rows, `step` apart, from the row's first.
+struct Rows {
+  unsigned count;
+  std::size_t step;
+  std::size_t first_step;  ///< the first of narrow row r is row r * first_step
+};
+
+/// One thread per element of the result.
+template <int Wide, int Narrow, Fold How, bool Add, class T, class U>
+__global__ void __launch_bounds__(128)
+    fold(const T* x, std::size_t x_stride, Rows rows, U* y, std::size_t y_stride, unsigned elements) {
+  const unsigned index = blockIdx.x * blockDim.x + threadIdx.x;
+  if (index >= elements) return;
+  constexpr int copies = Wide / Narrow;
+  const unsigned row = index / Narrow;
+  const unsigned column = index % Narrow;
+  const T* from = x + row * rows.first_step * x_stride;
+  float sum = 0;
+  for (unsigned r = 0; r < rows.count; ++r) {
+#pragma unroll 4
+    for (int k = 0; k < copies; ++k)
+      sum += to_float(from[How == Fold::tile ? column + k * Narrow : column * copies + k]);
+    from += rows.step * x_stride;
+  }
+  U* to = y + row * y_stride + column;
+  *to = from_float<U>(Add ? to_float(*to) + sum : sum);
+}
+
+/// One warp per element of the result: for a single column.
+template <int Wide, class T, class U>
+__global__ void __launch_bounds__(128) sum_columns(const T* x, std::size_t x_stride, U* y, std::size_t y_stride,
+                                                   unsigned rows) {
+  const unsigned row = (blockIdx.x * blockDim.x + threadIdx.x) / 32;
+  if (row >= rows) return;
+  float sum = 0;
+  for (int c = static_cast<int>(threadIdx.x % 32); c < Wide; c += 32) sum += to_float(x[row * x_stride + c]);
+  sum = lane_sum<32>(sum);
+  if (threadIdx.x % 32 == 0) y[row * y_stride] = from_float<U>(sum);
+}
+
+template <class T, class U>
+__global__ void __launch_bounds__(256) copy_columns(const T* x, std::size_t x_stride, U* y, std::size_t y_stride,
+                                                    unsigned width, unsigned elements) {
+  const unsigned index = blockIdx.x * blockDim.x + threadIdx.x;
+  if (index >= elements) return;
+  const std::size_t row = index / width;
+  const unsigned column = index % width;
+  y[row * y_stride + column] = from_float<U>(to_float(x[row * x_stride + column]));
+}
+
+template <class T>
+__global__ void __launch_bounds__(256) add_to(const T* x, std::size_t x_stride, float* y, std::size_t y_stride,
+                                              unsigned width, unsigned elements) {
+  const unsigned index = blockIdx.x * blockDim.x + threadIdx.x;
+  if (index >= elements) return;
+  const std::size_t row = index / width;
+  const unsigned column = index % width;
+  y[row * y_stride + column] += to_float(x[row * x_stride + column]);
+}
+
+inline dim3 blocks(Index elements, Index size) { return dim3(static_cast<unsigned>((elements + size - 1) / size)); }
+
+}  // namespace sum_detail
+
+template <>
+struct Kernel<&ops::sum_op> {
+  template <class C>
+  static void run(const C& call) {
+    namespace d = sum_detail;
+    using T = typename C::template In<0>;
+    using U = typename C::template Out<0>;
+    constexpr Domain from = C::operand(0).domain;
+    constexpr Domain to = C::node.domain;
+    constexpr int wide = C::operand(0).width;
+    constexpr int narrow = C::node.width;
+    constexpr Fold how = static_cast<Fold>(C::node.attribute[0]);
+    constexpr bool add = !per_batch(to) && from != to;
+    const Shape& shape = call.shape();
+    const auto x = call.template in<0>();
+    const auto y = call.out();
+    const Index rows = rows_of(from, shape);
+    if constexpr (from != Domain::one && to == Domain::one) {
+      if constexpr (wide == narrow) {
+        add_row_sums(call.queue(), x, rows, wide, y.data);
+      } else {
+        float* sums = call.queue().template take<float>(wide);
+        call.queue().zero(sums, wide * sizeof(float));
+        add_row_sums(call.queue(), x, rows, wide, sums);
+        call.queue().launch("a sum over columns", d::fold<wide, narrow, how, true, float, float>,
+                            d::blocks(narrow, 128), dim3(128), 0, sums, 0, d::Rows{1, 0, 0}, y.data, 0, narrow);
+      }
+    } else if constexpr (from == to && narrow == 1) {
+      call.queue().launch("a sum over columns", d::sum_columns<wide, T, U>, d::blocks(rows * 32, 128), dim3(128), 0,
+                          x.data, x.stride, y.data, y.stride, rows);
+    } else {
+      const Index elements = call.rows() * narrow;
+      d::Rows of{1, 0, 1};
+      if (from != to && to == Domain::positions)
+        of = {static_cast<unsigned>(shape.batch), static_cast<std::size_t>(shape.length), 1};
+      if (from != to && to == Domain::sequences)
+        of = {static_cast<unsigned>(shape.length), 1, static_cast<std::size_t>(shape.length)};
+      call.queue().launch("a sum", d::fold<wide, narrow, how, add, T, U>, d::blocks(elements, 128), dim3(128), 0,
+                          x.data, x.stride, of, y.data, y.stride, elements);
+    }
+  }
+};
+
+template <>
+struct Kernel<&ops::concat_op> {
+  template <class C>
+  static void run(const C& call) {
+    parts(call, std::make_integer_sequence<int, C::node.operands>{});
+  }
+
+private:
+  template <class C, int... K>
+  static void parts(const C& call, std::integer_sequence<int, K...>) {
+    Index column = 0;
+    ((copy_part<K>(call, column), column += C::operand(K).width), ...);
+  }
+  template <int K, class C>
+  static void copy_part(const C& call, Index column) {
+    using T = typename C::template In<K>;
+    using U = typename C::template Out<0>;
+    const auto part = call.template in<K>();
+    const auto to = call.out().columns_from(column);
+    if (static_cast<const void*>(part.data) == static_cast<const void*>(to.data)) return;  // its kernel wrote it there
+    constexpr int width = C::operand(K).width;
+    const Index elements = call.rows() * width;
+    call.queue().launch("a concatenation", sum_detail::copy_columns<T, U>, sum_detail::blocks(elements, 256), dim3(256),
+                        0, part.data, part.stride, to.data, to.stride, width, elements);
+  }
+};
+
+template <>
+struct Kernel<&ops::accumulate_op> {
+  template <class C>
+  static void run(const C& call) {
+    const auto from = call.template in<0>();
+    const auto to = call.out();
+    constexpr int width = C::node.width;
+    const Index elements = call.rows() * width;
+    call.queue().launch("adding to a gradient", sum_detail::add_to<typename C::template In<0>>,
+                        sum_detail::blocks(elements, 256), dim3(256), 0, from.data, from.stride, to.data, to.stride,
+                        width, elements);
+  }
+};
+
+}  // namespace mad::cuda

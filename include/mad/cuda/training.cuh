@@ -1,0 +1,248 @@
+// Copyright 2026 The mad authors. SPDX-License-Identifier: Apache-2.0
+/// \file
+/// A training run on the device: the whole step, from the choice of the batch to the optimiser, is one CUDA graph.
+#pragma once
+
+#include <mad/cuda/graph.hpp>
+#include <mad/cuda/model.cuh>
+
+#include <map>
+
+namespace mad::cuda {
+
+/// A set of examples on the host: inputs and targets are (rows, columns) arrays of token ids.
+struct Examples {
+  std::span<const int> inputs;
+  std::span<const int> targets;
+  Index rows = 0;
+  Index columns = 0;
+};
+
+/// Trains a model on examples that stay on the device. `start_...` puts work into the model's stream and returns;
+/// `finish` waits for it. Runs of several models go side by side if all are started before one is waited for.
+template <class P>
+class Training {
+public:
+  using Activation = typename P::Activation;
+
+  /// \throws UsageError or Error if the examples do not fit the model.
+  Training(Model<P>& model, const Examples& train, const Examples& test, Index batch_size,
+           const OptimizerSettings& settings)
+      : model_(model), settings_(settings), batch_size_(batch_size), train_(model, train), test_(model, test) {
+    if (batch_size < 1)
+      throw UsageError("training: batch_size is " + std::to_string(batch_size) + "; it must be at least 1");
+    if (train.columns != test.columns)
+      throw UsageError("training: the training examples have " + std::to_string(train.columns) +
+                       " columns, the test examples " + std::to_string(test.columns));
+    const cudaStream_t stream = model.queue().stream();
+    segments_ = make_segments(settings, model.device_layout().infos);
+    const std::vector<Piece> pieces = make_pieces(segments_);
+    device_segments_ = Buffer<Segment>(static_cast<Index>(segments_.size()), "the optimiser's segments");
+    device_segments_.upload(segments_, stream);
+    pieces_ = Buffer<Piece>(static_cast<Index>(pieces.size()), "the optimiser's pieces");
+    pieces_.upload(pieces, stream);
+    rates_ = Buffer<double>(static_cast<Index>(segments_.size()), "the learning rates");
+    factors_ = Buffer<StepFactors>(static_cast<Index>(segments_.size()), "the optimiser's factors");
+    progress_ = Buffer<Progress>(1, "the progress");
+    order_ = Buffer<int>(train.rows, "the order of the examples");
+    metrics_ = Buffer<StepMetrics>(batches(std::max(train.rows, test.rows)), "the metrics");
+    const Index moments = settings.adamw ? model.device_layout().size : 0;
+    first_moment_ = Buffer<float>(moments, "the optimiser's moments");
+    second_moment_ = Buffer<float>(moments, "the optimiser's moments");
+    for (const Buffer<float>* m : {&first_moment_, &second_moment_}) model.queue().zero(m->data(), m->bytes());
+    model.queue().zero(progress_.data(), progress_.bytes());
+    make_graphs();
+  }
+  Training(const Training&) = delete;
+  Training& operator=(const Training&) = delete;
+
+  Index batches(Index rows) const { return (rows + batch_size_ - 1) / batch_size_; }
+  Index train_batches() const { return batches(train_.rows); }
+  Index test_batches() const { return batches(test_.rows); }
+
+  /// Starts an epoch over the training examples in the given order. `rate(own)` is the learning rate of parameters
+  /// whose own rate is `own` (not positive: the run's).
+  template <class Rate>
+  void start_epoch(std::span<const Index> order, const Rate& rate) {
+    begin_epoch(order, rate);
+    for (Index b = 0; b < train_batches(); ++b) start_step(b);
+    running_ = train_batches();
+  }
+
+  /// The same in steps: `begin_epoch`, then `start_step` for each batch in order.
+  template <class Rate>
+  void begin_epoch(std::span<const Index> order, const Rate& rate) {
+    finish();
+    if (static_cast<Index>(order.size()) != train_.rows)
+      throw Error("training: the order names " + std::to_string(order.size()) + " examples, there are " +
+                  std::to_string(train_.rows));
+    host_order_.assign(order.begin(), order.end());
+    host_rates_.clear();
+    for (const Segment& s : segments_) host_rates_.push_back(rate(s.own_rate));
+    copy_in(order_.data(), std::span<const int>(host_order_));
+    copy_in(rates_.data(), std::span<const double>(host_rates_));
+    rewind();
+  }
+  void start_step(Index batch) { graph(train_graphs_, train_.rows, batch).launch(model_.queue().stream()); }
+
+  /// Starts an evaluation of the training or the test examples, in order.
+  void start_evaluation(bool of_test) {
+    finish();
+    rewind();
+    const Index rows = of_test ? test_.rows : train_.rows;
+    auto& graphs = of_test ? test_graphs_ : train_evaluation_graphs_;
+    for (Index b = 0; b < batches(rows); ++b) graph(graphs, rows, b).launch(model_.queue().stream());
+    running_ = batches(rows);
+  }
+
+  /// Waits for the work that was started and returns the metrics of its batches, in order.
+  std::vector<StepMetrics> finish() {
+    model_.device().use();
+    std::vector<StepMetrics> metrics;
+    if (running_ > 0) metrics = metrics_.download(model_.queue().stream(), 0, running_);
+    running_ = 0;
+    return metrics;
+  }
+
+  /// Sequences in a batch: the last of a set may be smaller.
+  Index sequences(Index rows, Index batch) const { return std::min(batch_size_, rows - batch * batch_size_); }
+
+  /// Kernels, copies and the like in a recorded training step.
+  std::size_t step_nodes() const { return train_graphs_.begin()->second.nodes(); }
+  Index steps() const { return static_cast<Index>(progress_.download(model_.queue().stream())[0].steps); }
+
+private:
+  struct Data {
+    Index rows;
+    Index columns;
+    Buffer<int> inputs;
+    Buffer<int> targets;
+
+    Data(Model<P>& model, const Examples& e)
+        : rows(e.rows), columns(e.columns), inputs(e.rows * e.columns, "examples"), targets(e.rows * e.columns, "examples") {
+      model.check_lengths(e.columns, e.columns);
+      if (e.rows < 1) throw UsageError("training: a set of examples is empty; it needs at least 1");
+      model.check_ids(e.inputs, false);
+      model.check_ids(e.targets, true);
+      inputs.upload(e.inputs, model.queue().stream());
+      targets.upload(e.targets, model.queue().stream());
+    }
+  };
+  using Graphs = std::map<Index, Graph>;  // by the number of sequences
+
+  Graph& graph(Graphs& graphs, Index rows, Index batch) { return graphs.at(sequences(rows, batch)); }
+
+  /// Every shape that occurs is rehearsed first, then captured.
+  void make_graphs() {
+    std::vector<Index> sizes;
+    for (const Data* data : {&train_, &test_}) {
+      sizes.push_back(sequences(data->rows, 0));
+      sizes.push_back(sequences(data->rows, batches(data->rows) - 1));
+    }
+    Index bytes = 0;
+    for (Index size : sizes) bytes = std::max(bytes, make_pass(size, Cutter{}).second);
+    memory_ = Buffer<std::byte>(bytes, "the activations of a batch of " + std::to_string(batch_size_) +
+                                           " sequences of " + std::to_string(train_.columns) + " tokens");
+    for (Index size : sizes)
+      if (!passes_.contains(size)) passes_.emplace(size, make_pass(size, Cutter(memory_.data())).first);
+    Queue& queue = model_.queue();
+    queue.begin_rehearsal();
+    for (auto& [size, pass] : passes_) step(pass);
+    queue.allocate_workspace();
+    for (std::size_t i = 0; i < sizes.size(); ++i) {
+      Pass<P>& pass = passes_.at(sizes[i]);
+      const bool of_test = i >= 2;
+      if (!of_test) capture(train_graphs_, sizes[i], [&] { step(pass); });
+      capture(of_test ? test_graphs_ : train_evaluation_graphs_, sizes[i],
+              [&] { evaluation(pass, of_test ? test_ : train_); });
+    }
+    queue.wait();
+  }
+
+  std::pair<Pass<P>, Index> make_pass(Index size, Cutter cutter) {
+    Pass<P> pass(model_.architecture(), model_.options(), model_.device_layout(), size, train_.columns, cutter);
+    return {std::move(pass), cutter.used()};
+  }
+
+  template <class Work>
+  void capture(Graphs& graphs, Index size, const Work& work) {
+    if (!graphs.contains(size)) graphs.emplace(size, Graph(model_.queue().stream(), work));
+  }
+
+  void select(Pass<P>& pass, const Data& data, bool train) {
+    Queue& queue = model_.queue();
+    queue.release();
+    pass.begin(queue);
+    const DeviceExamples from{data.inputs.data(), data.targets.data(), train ? order_.data() : nullptr};
+    queue.launch("selecting the batch", train ? batch_detail::select<true> : batch_detail::select<false>,
+                 dim3(static_cast<unsigned>(pass.shape().batch)), dim3(batch_detail::threads), 0, from, pass.batch(),
+                 batch_size_, data.columns, data.columns, progress_.data(), settings_, device_segments_.data(),
+                 rates_.data(), segments_.size(), factors_.data());
+  }
+
+  CrossEntropy<Activation> metrics_place() {
+    CrossEntropy<Activation> n{};
+    n.metrics = metrics_.data();
+    n.position = &progress_.data()->position;
+    return n;
+  }
+
+  void step(Pass<P>& pass) {
+    Queue& queue = model_.queue();
+    const Weights<P> w = model_.weights();
+    select(pass, train_, true);
+    pass.forward(queue, w);
+    pass.loss(queue, metrics_place(), true);
+    pass.backward(queue, w);
+    queue.release();
+    queue.launch("the optimiser",
+                 settings_.adamw ? optimizer_detail::update<true, Activation> : optimizer_detail::update<false, Activation>,
+                 dim3(static_cast<unsigned>(pieces_.size())), dim3(optimizer_detail::threads), 0, settings_,
+                 pieces_.data(), factors_.data(), model_.parameter_data(), model_.factors(), pass.gradients(),
+                 first_moment_.data(), second_moment_.data(), progress_.data(), queue.counters(1));
+  }
+
+  void evaluation(Pass<P>& pass, const Data& data) {
+    select(pass, data, false);
+    pass.forward(model_.queue(), model_.weights());
+    pass.loss(model_.queue(), metrics_place(), false);
+  }
+
+  /// The next batch is the first.
+  void rewind() {
+    model_.device().use();
+    model_.queue().zero(&progress_.data()->position, sizeof(int));
+  }
+
+  template <class T>
+  void copy_in(T* to, std::span<const T> values) {
+    check(cudaMemcpyAsync(to, values.data(), values.size_bytes(), cudaMemcpyHostToDevice, model_.queue().stream()),
+          "copy to the device");
+  }
+
+  Model<P>& model_;
+  OptimizerSettings settings_;
+  Index batch_size_;
+  Data train_;
+  Data test_;
+  std::vector<Segment> segments_;
+  std::vector<int> host_order_;
+  std::vector<double> host_rates_;
+  Buffer<Segment> device_segments_;
+  Buffer<Piece> pieces_;
+  Buffer<double> rates_;
+  Buffer<StepFactors> factors_;
+  Buffer<Progress> progress_;
+  Buffer<int> order_;
+  Buffer<StepMetrics> metrics_;
+  Buffer<float> first_moment_;
+  Buffer<float> second_moment_;
+  Buffer<std::byte> memory_;
+  std::map<Index, Pass<P>> passes_;
+  Graphs train_graphs_;
+  Graphs train_evaluation_graphs_;
+  Graphs test_graphs_;
+  Index running_ = 0;
+};
+
+}  // namespace mad::cuda

@@ -1,0 +1,131 @@
+// Copyright 2026 The mad authors. SPDX-License-Identifier: Apache-2.0
+/// \file
+/// The device against the CPU in double precision: one batch, every number.
+#pragma once
+
+#include "catch.hpp"
+#include "device_model.hpp"
+
+#include <mad/cpu/model.hpp>
+
+#include <cmath>
+#include <numeric>
+#include <random>
+
+namespace mad::testing {
+
+inline bool no_device() {
+  if (device_count() > 0) return false;
+  WARN("skipped: this machine has no GPU");
+  return true;
+}
+
+inline TokenRows random_tokens(Index rows, Index length, int vocab_size, unsigned seed) {
+  std::mt19937 generator(seed);
+  std::uniform_int_distribution<int> token(0, vocab_size - 1);
+  TokenRows t{.rows = rows, .length = length, .inputs = {}, .targets = {}};
+  for (Index i = 0; i < rows * length; ++i) {
+    t.inputs.push_back(token(generator));
+    t.targets.push_back(i % 5 == 3 ? cpu::ignored_target : token(generator));
+  }
+  return t;
+}
+
+/// Parameters away from the initial values, where much is 0 or 1, rounded to what the device holds.
+template <class Model>
+std::vector<float> lively_parameters(const Model& model, const double* initial, unsigned seed) {
+  std::mt19937 generator(seed);
+  std::normal_distribution<double> normal;
+  std::vector<float> values(static_cast<std::size_t>(model.layout().size));
+  for (std::size_t i = 0; i < values.size(); ++i)
+    values[i] = static_cast<float>(initial[i] * (1 + 0.1 * normal(generator)) + 0.02 * normal(generator));
+  return values;
+}
+
+/// |a - b| / |b|, where a part of the whole counts as at least `least`.
+template <class A, class B>
+double distance(std::span<const A> a, std::span<const B> b, double least = 0) {
+  double difference = 0;
+  double size = 0;
+  for (std::size_t i = 0; i < a.size(); ++i) {
+    const double d = static_cast<double>(a[i]) - static_cast<double>(b[i]);
+    if (!std::isfinite(d)) return INFINITY;
+    difference += d * d;
+    size += static_cast<double>(b[i]) * static_cast<double>(b[i]);
+  }
+  return std::sqrt(difference) / std::max({std::sqrt(size), least, 1e-300});
+}
+
+struct Comparison {
+  Precision precision = Precision::exact;
+  Index batch = 2;
+  Index length = 16;
+  Index max_length = 0;  ///< 0: the length
+  Positions positions = Positions::none;
+  int vocab_size = 16;
+};
+
+/// One batch on both devices: logits, losses, predictions, metrics, and the gradient of every parameter.
+template <class Net, int Width, Norm N>
+void compare(const Comparison& c) {
+  INFO("batch " << c.batch << ", length " << c.length << ", max_length " << c.max_length << ", "
+                << (c.precision == Precision::exact ? "fp32" : "bf16"));
+  using Type = LanguageModel<Net, Width, N>;
+  const double tolerance = c.precision == Precision::exact ? 2e-5 : 2e-2;
+  const ModelOptions options{.vocab_size = c.vocab_size,
+                             .max_length = c.max_length > 0 ? c.max_length : c.length,
+                             .positions = c.positions};
+  cpu::Threads threads(0);
+  cpu::Model<double> reference(cpu::architecture<Type, double>(), options, 1, threads);
+  const std::vector<float> parameters = lively_parameters(reference, reference.parameters(), 2);
+  std::copy(parameters.begin(), parameters.end(), reference.parameters());
+  const auto device = make_device_model<Net, Width, N>(c.precision, options, 1);
+  device->set_parameters(parameters);
+  device->poison(true);
+
+  const TokenRows tokens = random_tokens(c.batch, c.length, c.vocab_size, 3);
+  std::vector<Index> rows(static_cast<std::size_t>(c.batch));
+  std::iota(rows.begin(), rows.end(), Index{0});
+  const cpu::Batch batch{tokens.inputs.data(), tokens.targets.data(), c.length, c.length, rows};
+  cpu::BatchOutput<double> expected;
+  reference.gradient(batch, expected);
+  const DeviceResult found = device->gradient(tokens);
+
+  const std::vector<double> logits = reference.logits(batch);
+  CHECK(distance<float, double>(found.logits, logits) < tolerance);
+  CHECK(found.loss == Approx(expected.loss).epsilon(tolerance));
+  CHECK(distance<float, double>(found.negative_log_likelihood, expected.negative_log_likelihood) < tolerance);
+  if (c.precision == Precision::exact) CHECK(found.predictions == expected.predictions);
+
+  // A gradient that is much smaller than the others is a difference of large numbers; in bfloat16 single parameters of
+  // Hyena's filter network, some hundred times smaller than the rest, miss the tolerance that the whole keeps.
+  const std::span<const double> gradients(reference.gradients(), parameters.size());
+  const double whole = std::sqrt(std::inner_product(gradients.begin(), gradients.end(), gradients.begin(), 0.0));
+  CHECK(distance(std::span<const float>(found.gradients), gradients) < tolerance);
+  const double each = c.precision == Precision::exact ? tolerance : 3 * tolerance;
+  for (const ParameterInfo& info : reference.layout().infos) {
+    INFO("gradient of " << info.name);
+    const auto part = [&](auto all) {
+      return all.subspan(static_cast<std::size_t>(info.offset), static_cast<std::size_t>(info.size));
+    };
+    CHECK(distance(part(std::span<const float>(found.gradients)), part(gradients), 0.01 * whole) < each);
+  }
+
+  const DeviceResult again = device->gradient(tokens);
+  CHECK(again.logits == found.logits);
+  CHECK(again.gradients == found.gradients);
+}
+
+/// The shapes at which kernels differ: length 1, odd lengths, batch 1, longer than every tile, shorter than the maximum.
+template <class Net, int Width, Norm N>
+void compare_shapes() {
+  if (no_device()) return;
+  for (const Precision precision : {Precision::exact, Precision::mixed}) {
+    compare<Net, Width, N>({.precision = precision, .batch = 3, .length = 1});
+    compare<Net, Width, N>({.precision = precision, .batch = 1, .length = 37});
+    compare<Net, Width, N>({.precision = precision, .batch = 5, .length = 128, .vocab_size = 33});
+    compare<Net, Width, N>({.precision = precision, .batch = 2, .length = 77, .max_length = 100});
+  }
+}
+
+}  // namespace mad::testing

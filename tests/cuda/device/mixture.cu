@@ -1,0 +1,9 @@
+// Copyright 2026 The mad authors. SPDX-License-Identifier: Apache-2.0
+#include "device_model.cuh"
+#include "nets.hpp"
+
+namespace mad::testing {
+
+template std::unique_ptr<DeviceModel> make_device_model<MixedNet, 128, Norm::rms_norm>(Precision, const ModelOptions&, std::uint64_t);
+
+}  // namespace mad::testing

@@ -1,0 +1,49 @@
+// Copyright 2026 The mad authors. SPDX-License-Identifier: Apache-2.0
+#include "comparison.hpp"
+#include "nets.hpp"
+
+using namespace mad;
+using namespace mad::testing;
+
+TEST_CASE("attention on the device agrees with the CPU") {
+  compare_shapes<MultiHeadNet, 64, Norm::layer_norm>();
+}
+
+TEST_CASE("windows, shared keys and RMSNorm on the device agree with the CPU") {
+  compare_shapes<SlidingNet, 64, Norm::rms_norm>();
+}
+
+TEST_CASE("a single wide head on the device agrees with the CPU") {
+  compare_shapes<SingleHeadNet, 128, Norm::layer_norm>();
+}
+
+TEST_CASE("heads of odd width on the device agree with the CPU") {
+  compare_shapes<OddNet, 36, Norm::layer_norm>();
+}
+
+TEST_CASE("Hyena on the device agrees with the CPU") {
+  compare_shapes<HyenaNet, 64, Norm::layer_norm>();
+}
+
+TEST_CASE("Mamba on the device agrees with the CPU") {
+  compare_shapes<MambaNet, 64, Norm::layer_norm>();
+}
+
+TEST_CASE("a mixture of layers on long sequences agrees with the CPU") {
+  if (no_device()) return;
+  for (const Precision precision : {Precision::exact, Precision::mixed})
+    compare<MixedNet, 128, Norm::rms_norm>({.precision = precision, .batch = 2, .length = 1100});
+}
+
+TEST_CASE("position embeddings on the device agree with the CPU") {
+  if (no_device()) return;
+  for (const Positions positions : {Positions::learned, Positions::sinusoidal})
+    compare<MultiHeadNet, 64, Norm::layer_norm>(
+        {.batch = 3, .length = 20, .max_length = 24, .positions = positions, .vocab_size = 70});
+}
+
+TEST_CASE("a device that does not exist is refused in one sentence") {
+  const std::string refusal = refusal_of_device(1000);
+  CHECK(refusal.starts_with("device cuda"));
+  CHECK(refusal.find('\n') == std::string::npos);
+}
