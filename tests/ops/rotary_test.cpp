@@ -21,6 +21,7 @@ template <int Width, int Heads, RotaryOptions O>
 void check_rotary(const Shape& shape) {
   constexpr int head = Width / Heads;
   constexpr int dims = O.dims == 0 ? head : O.dims;
+  constexpr double frequency_base = O.base;  // not O.base at run time, which clang 16 reads as 0
   const std::vector<double> x = ramp<double>(shape.tokens() * Width, 0.25, -3);
   const std::vector<double> dy = ramp<double>(shape.tokens() * Width, 0.5, -7);
   const Passes<double> p = run_layer<Rotate<Heads, O>, Width, double>(shape, x, dy);
@@ -32,7 +33,7 @@ void check_rotary(const Shape& shape) {
         const auto base = static_cast<std::size_t>(r * Width + h * head);
         const std::size_t a = base + static_cast<std::size_t>(O.interleaved ? 2 * j : j);
         const std::size_t b = base + static_cast<std::size_t>(O.interleaved ? 2 * j + 1 : j + dims / 2);
-        const double angle = static_cast<double>(r % shape.length) * std::pow(O.base, -2.0 * j / dims);
+        const double angle = static_cast<double>(r % shape.length) * std::pow(frequency_base, -2.0 * j / dims);
         y[a] = std::cos(angle) * x[a] - std::sin(angle) * x[b];
         y[b] = std::sin(angle) * x[a] + std::cos(angle) * x[b];
         dx[a] = std::cos(angle) * dy[a] + std::sin(angle) * dy[b];
