@@ -5,12 +5,15 @@
 
 #include <mad/cli/options.hpp>
 #include <mad/cli/program.hpp>
+#include <mad/cli/shared_data.hpp>
 #include <mad/cli/text_table.hpp>
 #include <mad/cli/train_run.hpp>
 #include <mad/core/files.hpp>
 #include <mad/protocol/benchmark.hpp>
 
 #include <algorithm>
+#include <chrono>
+#include <cstddef>
 #include <filesystem>
 #include <memory>
 #include <optional>
@@ -30,7 +33,12 @@ struct BenchmarkRequest {
   std::string folder = {};                       ///< empty: a name below ./benchmark
   std::string data_path = "./benchmark/data";
   std::string log_base_path = {};  ///< empty: `logs` in the folder
+  DeviceChoice device = {};
+  std::optional<Index> asked_at_once = {};
   RunChoice run = {};
+
+  /// Runs that are trained at the same time: a GPU is idle most of the time with one.
+  Index at_once() const { return asked_at_once.value_or(device.cuda ? 4 : 1); }
 };
 
 namespace detail {
@@ -65,6 +73,7 @@ inline nlohmann::ordered_json scores_json(const protocol::Plan& plan, const prot
   j["dim"] = model.architecture.width;
   j["norm"] = name(model.architecture.norm);
   j["fidelity"] = train::name(request.fidelity);
+  request.device.describe(j);
   j["complete"] = scores.complete();
   j["accuracy"] = number(scores.accuracy);
   for (const protocol::TaskScore& task : scores.tasks) {
@@ -97,12 +106,45 @@ std::string run_list(const protocol::Plan& plan, const IsFinished& is_finished) 
   return table.text();
 }
 
+/// Tells of runs that end beside others, a line each.
+class RunCounter {
+public:
+  explicit RunCounter(std::size_t planned) : planned_(planned) {}
+
+  std::string line(const protocol::BenchmarkRunRecord& run) {
+    ++ended_;
+    std::string text = std::to_string(ended_) + "/" + std::to_string(planned_) + "  " + run.outcome.task + ", " +
+                       run.outcome.setting + ", lr " + tasks::to_text(run.outcome.learning_rate) + ", weight decay " +
+                       tasks::to_text(run.outcome.weight_decay);
+    if (run.skipped) return text + ": finished before";
+    ++trained_;
+    if (run.outcome.status == protocol::RunStatus::finished)
+      text += ": accuracy " + decimal(run.outcome.test_accuracy) + ", took " + train::duration_text(run.seconds);
+    else
+      text += ": failed";
+    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
+    const auto left = static_cast<double>(planned_ - ended_);
+    return left > 0 ? text + ", " + train::duration_text(seconds / static_cast<double>(trained_) * left) + " left"
+                    : text;
+  }
+
+private:
+  std::size_t planned_;
+  std::size_t ended_ = 0;
+  std::size_t trained_ = 0;
+  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
+};
+
 }  // namespace detail
 
 /// Runs `mad benchmark`. Exit status 0, 1 if a run failed, 130 or 143 after a signal.
 inline int benchmark_and_report(const BenchmarkRequest& asked, const Program& program) {
   BenchmarkRequest request = asked;
-  if (request.preset == "quick" && !request.model.width && program.layers.has_width(64)) request.model.width = 64;
+  require_possible(request.device);
+  if (!request.device.cuda && request.at_once() > 1)
+    throw UsageError("--runs-at-once is for --device cuda; on the CPU one run after the other uses all threads.");
+  if (request.preset == "quick" && !request.device.cuda && !request.model.width && program.layers.has_width(64))
+    request.model.width = 64;
   const protocol::Plan plan = detail::planned(request, program);
   const auto training_of = [&](const protocol::PlannedRun& planned) {
     TrainRun run;
@@ -111,6 +153,7 @@ inline int benchmark_and_report(const BenchmarkRequest& asked, const Program& pr
     run.model =
         plan_model(request.model, program.layers, run.task, run.setting, static_cast<Index>(planned.setting.seq_len));
     run.training = planned.training;
+    run.device = request.device;
     return run;
   };
   const TrainRun first = training_of(plan.runs.front());
@@ -120,7 +163,8 @@ inline int benchmark_and_report(const BenchmarkRequest& asked, const Program& pr
   const std::filesystem::path folder =
       request.folder.empty()
           ? std::filesystem::path("benchmark") / request.preset /
-                (first.model.id + "_d-" + width + "_" + norm + "_" + std::string(train::name(request.fidelity)))
+                (first.model.id + "_d-" + width + "_" + norm + "_" + std::string(train::name(request.fidelity)) +
+                 (request.device.cuda ? "_cuda-" + std::string(train::name(request.device.precision())) : ""))
           : std::filesystem::path(request.folder);
   const std::filesystem::path logs =
       request.log_base_path.empty() ? folder / "logs" : std::filesystem::path(request.log_base_path);
@@ -134,6 +178,7 @@ inline int benchmark_and_report(const BenchmarkRequest& asked, const Program& pr
   for (const protocol::PlannedRun& planned : plan.runs) {
     const TrainRun run = decided(planned);
     run.task.validate(run.setting);
+    require_possible(run);
   }
   if (request.list) {
     print(detail::run_list(
@@ -141,14 +186,17 @@ inline int benchmark_and_report(const BenchmarkRequest& asked, const Program& pr
     return 0;
   }
 
+  Workplace workplace(request.device, request.run.threads);
   require_writable_folder(folder);
-  cpu::Threads threads(request.run.threads);
+  const bool one_by_one = request.at_once() == 1;
   if (!request.run.quiet)
     note("benchmark " + plan.name + ": " + layers + " of width " + width + ", " + std::to_string(plan.runs.size()) +
-         " runs, " + std::to_string(threads.count()) + (threads.count() == 1 ? " thread" : " threads"));
+         " runs, " + (one_by_one ? "" : std::to_string(request.at_once()) + " at a time, ") + workplace.text());
   const train::InterruptGuard guard;
   std::optional<train::Progress> progress;
-  if (!request.run.quiet) progress.emplace();
+  if (!request.run.quiet && one_by_one) progress.emplace();
+  detail::RunCounter counter(plan.runs.size());
+  SharedData data(tasks::below_original_folder(std::filesystem::path(request.data_path)));
   const auto finished = [&](const protocol::PlannedRun& planned) -> std::optional<protocol::FinishedRun> {
     const TrainRun run = decided(planned);
     const std::optional<train::Results> results = finished_results(run);
@@ -164,14 +212,15 @@ inline int benchmark_and_report(const BenchmarkRequest& asked, const Program& pr
   };
   const auto train = [&](const protocol::PlannedRun& planned, const std::string& label) {
     const TrainRun run = decided(planned);
-    const tasks::StoredDataset stored =
-        data_for(run.task, run.setting, tasks::below_original_folder(std::filesystem::path(request.data_path)));
-    return train_model(run, stored.data, threads, progress ? &*progress : nullptr, &guard, label);
+    return train_model(run, *data.get(run.task, run.setting), workplace, progress ? &*progress : nullptr, &guard,
+                       label);
   };
   std::size_t skipped = 0;
-  const protocol::BenchmarkRecord record =
-      protocol::run_plan(plan, finished, train, [&](const protocol::BenchmarkRunRecord& run) {
+  const protocol::BenchmarkRecord record = protocol::run_plan(
+      plan, finished, train,
+      [&](const protocol::BenchmarkRunRecord& run) {
         skipped += run.skipped ? 1 : 0;
+        if (!one_by_one && !request.run.quiet) note(counter.line(run));
         if (run.outcome.status != protocol::RunStatus::failed) return;
         const std::string text =
             "mad: run failed: " + run.outcome.task + " " + run.outcome.setting + ": " + run.outcome.note;
@@ -179,7 +228,8 @@ inline int benchmark_and_report(const BenchmarkRequest& asked, const Program& pr
           progress->message(text);
         else
           note(text);
-      });
+      },
+      request.at_once());
   progress.reset();
 
   const protocol::Scores scores = protocol::score(protocol::outcomes(plan, record));
@@ -190,7 +240,7 @@ inline int benchmark_and_report(const BenchmarkRequest& asked, const Program& pr
   report.settings.emplace_back("width", width);
   report.settings.emplace_back("norm", norm);
   report.settings.emplace_back("fidelity", std::string(train::name(request.fidelity)));
-  const nlohmann::ordered_json where = environment(threads.count());
+  const nlohmann::ordered_json where = workplace.environment();
   for (const auto& [key, value] : where.items())
     report.settings.emplace_back(key, value.is_string() ? value.get<std::string>() : value.dump());
   protocol::write_report(folder / "report.html", report);
@@ -227,9 +277,16 @@ inline Command benchmark_command(CLI::App& parent, const Program& program) {
   files.text("--data-path", "FOLDER", request->data_path, "where generated data are kept and looked for");
   files.text("--log-base-path", "FOLDER", "<out>/logs", "where the runs are recorded",
              [request](const std::string& given) { request->log_base_path = given; });
+  add_device_options(*app, request->device);
+  OptionGroup device(*app, "Device");
+  device.text("--runs-at-once", "INT", "cuda: 4", "runs that a GPU trains at the same time; changes no result",
+              [request](const std::string& given) {
+                request->asked_at_once = OptionGroup::parse_number<Index>("--runs-at-once", given, 1, 64);
+              });
   add_run_options(*app, request->run);
   app->footer(
-      "The quick preset takes width 64 where it is compiled in. Finished runs are skipped, so the same command\n"
+      "On the CPU the quick preset takes width 64 where it is compiled in. Finished runs are skipped, so the same "
+      "command\n"
       "goes on where it was stopped.\n\nExample:\n  " +
       program.name + " benchmark --preset quick --layers " + joined(program.layers.default_layers(), " "));
   return {app, [request, &program] { return benchmark_and_report(*request, program); }};

@@ -34,6 +34,7 @@ struct TrainRequest {
   ModelChoice model;
   train::TrainSettings training;
   FileChoice files;
+  DeviceChoice device;
   RunChoice run;
 };
 
@@ -45,11 +46,13 @@ inline TrainRun plan_training(const TrainRequest& request, const Program& progra
   run.model = plan_model(request.model, program.layers, run.task, run.setting);
   run.training = request.training;
   run.training.seed = run.setting.seed;
+  run.device = request.device;
   run.folder = request.files.log_path.empty()
                    ? tasks::below_original_folder(
                          std::filesystem::path(request.files.log_base_path) /
                          run_folder_name(run, program.layers.default_width(), Norm::layer_norm, default_max_length))
                    : std::filesystem::path(request.files.log_path);
+  require_possible(run);
   return run;
 }
 
@@ -71,13 +74,12 @@ inline int train_and_report(const TrainRequest& request, const Program& program)
       require_possible_folder(data_path);
   }
   require_possible_folder(run.folder);
+  Workplace workplace(run.device, request.run.threads);
   const tasks::StoredDataset stored = data_for(run.task, run.setting, data_path);
-  cpu::Threads threads(request.run.threads);
   if (!request.run.quiet) {
     const Index size = make_layout(run.model.architecture, run.model.options).size;
     note(run.task.name + ", " + run.model.id + " of width " + std::to_string(run.model.architecture.width) + ", " +
-         grouped(size) + " parameters, " + std::to_string(threads.count()) +
-         (threads.count() == 1 ? " thread" : " threads"));
+         grouped(size) + " parameters, " + workplace.text());
     if (request.files.cache) note("data " + origin_text(stored));
     const tasks::Leakage leakage = tasks::leakage(stored.data.train, stored.data.test);
     if (leakage.is_noteworthy()) note("mad: note: " + leakage_text(leakage) + ".");
@@ -88,7 +90,7 @@ inline int train_and_report(const TrainRequest& request, const Program& program)
   {
     std::optional<train::Progress> progress;
     if (!request.run.quiet) progress.emplace();
-    report = train_model(run, stored.data, threads, progress ? &*progress : nullptr, &guard, run.task.name);
+    report = train_model(run, stored.data, workplace, progress ? &*progress : nullptr, &guard, run.task.name);
   }
   if (report.outcome == train::Outcome::interrupted) {
     note("mad: " + report.message);
@@ -107,6 +109,7 @@ inline Command train_command(CLI::App& parent, const Program& program) {
   add_model_options(*app, request->model, program.layers);
   add_training_options(*app, request->training);
   add_file_options(*app, request->files);
+  add_device_options(*app, request->device);
   add_run_options(*app, request->run);
   app->footer(
       "After every epoch the test set is evaluated; the results are those of the weights with the smallest test\n"

@@ -3,6 +3,7 @@
 /// One training of one model on one task, from its data to its record: what `mad train` does once, a sweep often.
 #pragma once
 
+#include <mad/cli/device_choice.hpp>
 #include <mad/cli/model_choice.hpp>
 #include <mad/core/error.hpp>
 #include <mad/cpu/model.hpp>
@@ -30,6 +31,7 @@ struct TrainRun {
   tasks::Setting setting;
   ModelPlan model;
   train::TrainSettings training;
+  DeviceChoice device;
   std::filesystem::path folder;  ///< empty: nothing is written
 
   /// What determines the run besides `training`; a finished or interrupted run is taken up only if it is equal.
@@ -39,24 +41,68 @@ struct TrainRun {
     j["task_version"] = task.version;
     j["model"] = model.to_json();
     j["number_type"] = "float32";
+    device.describe(j);
     return j;
   }
+
+  /// The model as a device is asked for it.
+  train::ModelRequest request() const { return train::request_for(model.architecture, model.options, training.seed); }
 };
 
-/// Where a run was made; recorded, and not compared.
-inline nlohmann::ordered_json environment(int threads) {
-  nlohmann::ordered_json j;
-  j["revision"] = revision();
-#ifdef __clang__
-  j["compiler"] = "clang " __clang_version__;
-#else
-  j["compiler"] = "g++ " __VERSION__;
-#endif
-  j["device"] = "cpu";
-  j["instruction_sets"] = Eigen::SimdInstructionSetsInUse();
-  j["threads"] = threads;
-  return j;
+/// Checks, without touching the device, that this program can train the run on it. \throws UsageError if not.
+inline void require_possible(const TrainRun& run) {
+  require_possible(run.device);
+  if (run.device.cuda) train::require_accelerator().check(run.request(), run.device.precision());
 }
+
+/// What runs are trained on. Made before any work, so that a device that cannot be used is found out first.
+class Workplace {
+public:
+  /// \throws UsageError, one sentence, if the device cannot be used.
+  Workplace(const DeviceChoice& choice, int threads) {
+    if (choice.cuda) {
+      device_ = train::require_accelerator().open(choice.index);
+      precision_ = choice.precision();
+    } else {
+      threads_.emplace(threads);
+    }
+  }
+
+  /// Threads of the CPU; only where it is what is trained on.
+  cpu::Threads& threads() { return *threads_; }
+  /// For a person: `2 threads`, `cuda:0 (NVIDIA H200), bf16`.
+  std::string text() const {
+    if (!threads_) return device_.device + " (" + device_.name + "), " + std::string(train::name(precision_));
+    return std::to_string(threads_->count()) + (threads_->count() == 1 ? " thread" : " threads");
+  }
+  /// Where a run was made; recorded, and not compared.
+  nlohmann::ordered_json environment() const {
+    nlohmann::ordered_json j;
+    j["revision"] = revision();
+#ifdef __clang__
+    j["compiler"] = "clang " __clang_version__;
+#else
+    j["compiler"] = "g++ " __VERSION__;
+#endif
+    if (threads_) {
+      j["device"] = "cpu";
+      j["instruction_sets"] = Eigen::SimdInstructionSetsInUse();
+      j["threads"] = threads_->count();
+    } else {
+      j["device"] = device_.device;
+      j["device_name"] = device_.name;
+      j["precision"] = train::name(precision_);
+      j["driver"] = device_.driver;
+      j["cuda"] = device_.runtime;
+    }
+    return j;
+  }
+
+private:
+  std::optional<cpu::Threads> threads_;
+  train::DeviceFacts device_;
+  train::Precision precision_ = train::Precision::fp32;
+};
 
 namespace detail {
 
@@ -123,18 +169,26 @@ inline tasks::StoredDataset data_for(const tasks::Task& task, const tasks::Setti
 }
 
 /// Trains, or goes on where an interrupted session stopped. The seed of `run.training` determines the initial weights
-/// too. \throws UsageError, before any work, if the folder cannot be written to; Error for a damaged checkpoint.
-inline train::RunReport train_model(const TrainRun& run, const tasks::Dataset& data, cpu::Threads& threads,
+/// too. On a device, several threads may train a run each at the same time.
+/// \throws UsageError, before any work, if the folder cannot be written to; Error for a damaged checkpoint.
+inline train::RunReport train_model(const TrainRun& run, const tasks::Dataset& data, Workplace& workplace,
                                     train::Progress* progress, const train::InterruptGuard* interrupt,
                                     const std::string& label) {
   if (!run.folder.empty()) require_writable_folder(run.folder);
-  const tasks::CompactExamples train = tasks::compact(data.train);
-  const tasks::CompactExamples test = tasks::compact(data.test);
-  cpu::Model<float> model(run.model.architecture, run.model.options, run.training.seed, threads);
-  train::RunFolder<float> folder({run.folder, run.description(), environment(threads.count())}, run.training,
-                                 model.layout().infos);
-  train::Trainer<cpu::Model<float>> trainer(model, train, test, run.training, run.folder.empty() ? nullptr : &folder);
-  return trainer.run(progress, interrupt, label);
+  const tasks::CompactExamples train_set = tasks::compact(data.train);
+  const tasks::CompactExamples test_set = tasks::compact(data.test);
+  const auto train_it = [&]<class Model>(Model& model) {
+    train::RunFolder<float> folder({run.folder, run.description(), workplace.environment()}, run.training,
+                                   model.layout().infos);
+    train::Trainer<Model> trainer(model, train_set, test_set, run.training, run.folder.empty() ? nullptr : &folder);
+    return trainer.run(progress, interrupt, label);
+  };
+  if (run.device.cuda) {
+    const auto model = train::require_accelerator().make(run.request(), run.device.precision(), run.device.index);
+    return train_it(*model);
+  }
+  cpu::Model<float> model(run.model.architecture, run.model.options, run.training.seed, workplace.threads());
+  return train_it(model);
 }
 
 /// The reference's name for the folder of a run. What the reference cannot vary, or does not write, follows as further
@@ -167,6 +221,8 @@ inline std::string run_folder_name(const TrainRun& run, int usual_width, Norm us
   differs(run.training.early_stop, "patience", std::to_string(run.training.patience));
   differs(run.training.min_learning_rate != usual.min_learning_rate, "minlr",
           tasks::to_text(run.training.min_learning_rate));
+  differs(run.device.cuda, "dev", "cuda");
+  differs(run.device.cuda, "prec", std::string(train::name(run.device.precision())));
   differs(run.training.fidelity != usual.fidelity, "fidelity", std::string(train::name(run.training.fidelity)));
   return protocol::log_directory_name(name);
 }

@@ -1,10 +1,11 @@
 // Copyright 2026 The mad authors. SPDX-License-Identifier: Apache-2.0
 /// \file
-/// Loss, perplexity and accuracy of a batch, and their mean over an epoch.
+/// Loss, perplexity and accuracy of a batch, counted position by position.
 #pragma once
 
 #include <mad/core/error.hpp>
 #include <mad/core/shape.hpp>
+#include <mad/train/epoch_mean.hpp>
 
 #include <Eigen/Core>
 
@@ -18,13 +19,6 @@ namespace mad::train {
 
 /// Targets with this value are not counted.
 inline constexpr std::int64_t ignored_target = -100;
-
-struct Metrics {
-  double loss = 0;            ///< mean negative log-likelihood, natural logarithm
-  double accuracy = 0;        ///< macro, as the reference reports it: recall averaged over classes
-  double perplexity = 0;      ///< exp(loss), batch by batch
-  double micro_accuracy = 0;  ///< share of the counted positions that are predicted correctly
-};
 
 /// The counts of one batch. Parts of a batch may be counted apart and merged; loss sums are then added in the order of
 /// merging.
@@ -111,28 +105,6 @@ private:
   std::vector<Index> expected_;   ///< tp + fn
   Index counted_ = 0;
   double loss_ = 0;
-};
-
-/// The epoch's values as the reference's trainer forms them: the mean of the batches' values, weighted by the number of
-/// sequences in each. It is not the metric of the pooled data.
-class EpochMean {
-public:
-  void add(const Metrics& batch, Index sequences) {
-    const double weight = static_cast<double>(sequences);
-    weight_ += weight;
-    sum_.loss += weight * batch.loss;
-    sum_.accuracy += weight * batch.accuracy;
-    sum_.perplexity += weight * batch.perplexity;
-    sum_.micro_accuracy += weight * batch.micro_accuracy;
-  }
-
-  Metrics mean() const {
-    return {sum_.loss / weight_, sum_.accuracy / weight_, sum_.perplexity / weight_, sum_.micro_accuracy / weight_};
-  }
-
-private:
-  Metrics sum_;
-  double weight_ = 0;
 };
 
 }  // namespace mad::train

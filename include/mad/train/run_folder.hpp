@@ -69,8 +69,7 @@ public:
   }
 
   void end_epoch(const View& run, bool better, const Metrics& last_batch) override {
-    if (better) save_parameters<T>(best_file(), infos_, run.best.data(), identity());
-    save(run);
+    if (run.current) save(run, better);
     const EpochRecord& epoch = run.state.epochs.back();
     const Index number = static_cast<Index>(run.state.epochs.size()) - 1;
     log_->add({.epoch = number, .step = run.state.steps - 1, .test_epoch = epoch.test});
@@ -78,7 +77,7 @@ public:
   }
 
   std::string interrupted(const View& run, const RunReport& report) override {
-    save(run);
+    save(run, run.new_best);
     write_record(record_file(files_.folder), record(report));
     return "; saved to '" + last_file().string() + "'. The same command goes on from there.";
   }
@@ -101,7 +100,8 @@ private:
     return j.dump();
   }
 
-  void save(const View& run) const {
+  void save(const View& run, bool better) const {
+    if (better) save_parameters<T>(best_file(), infos_, run.best.data(), identity());
     save_checkpoint<T>(last_file(), infos_, run.parameters.data(), run.optimizer, run.state, identity());
   }
 

@@ -5,7 +5,7 @@
 
 #include <mad/core/shape.hpp>
 #include <mad/train/fidelity.hpp>
-#include <mad/train/optimizer.hpp>
+#include <mad/train/optimizer_settings.hpp>
 #include <mad/train/schedule.hpp>
 
 #include <cstdint>

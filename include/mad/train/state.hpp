@@ -87,12 +87,14 @@ public:
     std::span<T> parameters;
     std::span<T> best;
     Optimizer<T>& optimizer;
+    bool current = true;    ///< false: the numbers are still on their device, only `state` can be kept
+    bool new_best = false;  ///< `best` is not what the last current view showed
   };
 
   virtual ~RunStore() = default;
   /// Fills in what was kept of the run. Returns false if there is nothing: the run then begins.
   virtual bool restore(const View& run) = 0;
-  /// After an epoch. `better`: its test perplexity is the smallest so far; `last_batch`: of the training set.
+  /// After an epoch. `better` is `run.new_best`; `last_batch`: of the training set.
   virtual void end_epoch(const View& run, bool better, const Metrics& last_batch) = 0;
   /// After a signal, in the middle of an epoch. Returns what a person should know about going on.
   virtual std::string interrupted(const View& run, const RunReport& report) = 0;

@@ -72,9 +72,8 @@ void compare(const Comparison& c) {
                 << (c.precision == Precision::exact ? "fp32" : "bf16"));
   using Type = LanguageModel<Net, Width, N>;
   const double tolerance = c.precision == Precision::exact ? 2e-5 : 2e-2;
-  const ModelOptions options{.vocab_size = c.vocab_size,
-                             .max_length = c.max_length > 0 ? c.max_length : c.length,
-                             .positions = c.positions};
+  const ModelOptions options{
+      .vocab_size = c.vocab_size, .max_length = c.max_length > 0 ? c.max_length : c.length, .positions = c.positions};
   cpu::Threads threads(0);
   cpu::Model<double> reference(cpu::architecture<Type, double>(), options, 1, threads);
   const std::vector<float> parameters = lively_parameters(reference, reference.parameters(), 2);
@@ -97,18 +96,20 @@ void compare(const Comparison& c) {
   CHECK(distance<float, double>(found.negative_log_likelihood, expected.negative_log_likelihood) < tolerance);
   if (c.precision == Precision::exact) CHECK(found.predictions == expected.predictions);
 
-  // A gradient that is much smaller than the others is a difference of large numbers; in bfloat16 single parameters of
-  // Hyena's filter network, some hundred times smaller than the rest, miss the tolerance that the whole keeps.
+  // Each parameter by itself: against its own norm, or a share of the whole gradient's where that is more. In bfloat16
+  // the values that a layer passes on carry errors of about a hundredth, so that parameters whose gradient is a small
+  // difference of large sums (the filter network of Hyena) are judged against more of the whole.
   const std::span<const double> gradients(reference.gradients(), parameters.size());
   const double whole = std::sqrt(std::inner_product(gradients.begin(), gradients.end(), gradients.begin(), 0.0));
   CHECK(distance(std::span<const float>(found.gradients), gradients) < tolerance);
   const double each = c.precision == Precision::exact ? tolerance : 3 * tolerance;
+  const double least = (c.precision == Precision::exact ? 0.01 : 0.05) * whole;
   for (const ParameterInfo& info : reference.layout().infos) {
     INFO("gradient of " << info.name);
     const auto part = [&](auto all) {
       return all.subspan(static_cast<std::size_t>(info.offset), static_cast<std::size_t>(info.size));
     };
-    CHECK(distance(part(std::span<const float>(found.gradients)), part(gradients), 0.01 * whole) < each);
+    CHECK(distance(part(std::span<const float>(found.gradients)), part(gradients), least) < each);
   }
 
   const DeviceResult again = device->gradient(tokens);
@@ -116,7 +117,8 @@ void compare(const Comparison& c) {
   CHECK(again.gradients == found.gradients);
 }
 
-/// The shapes at which kernels differ: length 1, odd lengths, batch 1, longer than every tile, shorter than the maximum.
+/// The shapes at which kernels differ: length 1, odd lengths, batch 1, longer than every tile, shorter than the
+/// maximum.
 template <class Net, int Width, Norm N>
 void compare_shapes() {
   if (no_device()) return;
