@@ -1,9 +1,10 @@
 // Copyright 2026 The mad authors. SPDX-License-Identifier: Apache-2.0
-// Times whole training steps (forward, loss, backward, AdamW) of models composed by name. One line of JSON per stack
-// and length; benchmarks/primitives.sh puts them beside PyTorch's.
+// Times whole training steps (forward, loss, backward, AdamW) of models composed by name, on the CPU or on a GPU. One
+// line of JSON per stack and length; benchmarks/primitives.sh puts them beside PyTorch's.
 #include "registrations.hpp"
 
 #include <mad/cpu/model.hpp>
+#include <mad/train/accelerator.hpp>
 #include <mad/train/optimizer.hpp>
 
 #include <CLI/CLI.hpp>
@@ -14,6 +15,7 @@
 #include <ctime>
 #include <fstream>
 #include <iostream>
+#include <memory>
 #include <numeric>
 #include <random>
 #include <string>
@@ -31,6 +33,27 @@ struct Request {
   int threads = 2;
   int warm_up = 2;
   int repeat = 7;
+  bool cuda = false;
+  mad::train::Precision precision = mad::train::Precision::bf16;
+  int runs = 1;
+  Index steps = 16;
+};
+
+constexpr Index vocab_size = 16;
+
+/// Random tokens; each is to be named one position later.
+struct Examples {
+  std::vector<int> inputs;
+  std::vector<int> targets;
+
+  Examples(Index rows, Index length, unsigned seed) : inputs(static_cast<std::size_t>(rows * length)) {
+    std::mt19937 generator(seed);
+    std::uniform_int_distribution<int> token(0, static_cast<int>(vocab_size) - 1);
+    for (int& t : inputs) t = token(generator);
+    targets.resize(inputs.size());
+    for (std::size_t i = 0; i < inputs.size(); ++i)
+      targets[i] = static_cast<Index>(i) % length == 0 ? mad::cpu::ignored_target : inputs[i - 1];
+  }
 };
 
 struct Milliseconds {
@@ -56,20 +79,13 @@ Index peak_memory() {
   return 0;
 }
 
-/// Medians over the repetitions of a step on one batch of random tokens, each to be named one position later.
+/// Medians over the repetitions of a step on one batch.
 Milliseconds time_steps(const Request& request, const mad::cpu::Architecture<float>& architecture, Index length) {
-  constexpr Index vocab_size = 16;
   mad::cpu::Threads threads(request.threads);
   mad::cpu::Model<float> model(architecture, {.vocab_size = vocab_size, .max_length = length}, 1, threads);
   mad::train::Optimizer<float> optimizer({.weight_decay = 0.1}, model.layout().infos);
   const Index batch = std::max<Index>(1, request.tokens / length);
-  std::mt19937 generator(1);
-  std::uniform_int_distribution<int> token(0, static_cast<int>(vocab_size) - 1);
-  std::vector<int> inputs(static_cast<std::size_t>(batch * length));
-  for (int& t : inputs) t = token(generator);
-  std::vector<int> targets(inputs.size());
-  for (std::size_t i = 0; i < inputs.size(); ++i)
-    targets[i] = static_cast<Index>(i) % length == 0 ? mad::cpu::ignored_target : inputs[i - 1];
+  const Examples examples(batch, length, 1);
   std::vector<Index> rows(static_cast<std::size_t>(batch));
   std::iota(rows.begin(), rows.end(), Index{0});
   mad::cpu::BatchOutput<float> out;
@@ -77,7 +93,7 @@ Milliseconds time_steps(const Request& request, const mad::cpu::Architecture<flo
   for (int step = -request.warm_up; step < request.repeat; ++step) {
     const auto start = std::chrono::steady_clock::now();
     const std::clock_t before = std::clock();
-    model.gradient({inputs.data(), targets.data(), length, length, rows}, out);
+    model.gradient({examples.inputs.data(), examples.targets.data(), length, length, rows}, out);
     optimizer.begin_step(5e-4);
     model.update(optimizer);
     if (step < 0) continue;
@@ -85,6 +101,75 @@ Milliseconds time_steps(const Request& request, const mad::cpu::Architecture<flo
     wall.push_back(std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count());
   }
   return {median(wall), median(cpu)};
+}
+
+struct DeviceTime {
+  double milliseconds;  ///< per step: of all runs together, over the number of runs
+  Index memory;         ///< bytes per run
+  double loss;          ///< of the last step
+};
+
+/// Medians over epochs, which a device computes without the host: the host starts an epoch's steps, those of all runs
+/// in turn, and waits at the end.
+DeviceTime time_device_steps(const Request& request, const mad::cpu::Architecture<float>& architecture, Index length) {
+  using namespace mad::train;
+  const Index steps = request.steps;
+  const Accelerator& device = require_accelerator();
+  device.open(0);
+  const Index batch = std::max<Index>(1, request.tokens / length);
+  const Index before = device.bytes_in_use(0);
+  const Schedule schedule({.kind = ScheduleKind::constant, .learning_rate = 5e-4});
+  std::vector<std::unique_ptr<DeviceModel>> models;
+  std::vector<std::unique_ptr<DeviceRun>> runs;
+  for (int r = 0; r < request.runs; ++r) {
+    const Examples examples(steps * batch, length, static_cast<unsigned>(r + 1));
+    const ExampleSpan span{examples.inputs, examples.targets, steps * batch, length};
+    models.push_back(device.make(
+        request_for(architecture, {.vocab_size = vocab_size, .max_length = length}, static_cast<std::uint64_t>(r + 1)),
+        request.precision, 0));
+    runs.push_back(models.back()->begin(span, span, batch, {.weight_decay = 0.1}));
+  }
+  const Index memory = (device.bytes_in_use(0) - before) / request.runs;
+  std::vector<Index> order(static_cast<std::size_t>(steps * batch));
+  std::iota(order.begin(), order.end(), Index{0});
+  std::vector<double> times;
+  double loss = 0;
+  for (int epoch = -request.warm_up; epoch < request.repeat; ++epoch) {
+    for (auto& run : runs) run->begin_epoch(order, schedule, 0);
+    const auto start = std::chrono::steady_clock::now();
+    for (Index s = 0; s < steps; ++s)
+      for (auto& run : runs) run->start_step();
+    for (auto& run : runs) loss = run->finish().back().metrics.loss;
+    const double taken = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
+    if (epoch >= 0) times.push_back(taken / static_cast<double>(steps * request.runs));
+  }
+  return {median(times), memory, loss};
+}
+
+/// The line of one stack and length.
+nlohmann::json measure(const Request& request, const std::string& stack,
+                       const mad::cpu::Architecture<float>& architecture, Index length) {
+  nlohmann::json line{{"stack", stack},
+                      {"width", request.width},
+                      {"length", length},
+                      {"batch", std::max<Index>(1, request.tokens / length)}};
+  if (request.cuda) {
+    const DeviceTime taken = time_device_steps(request, architecture, length);
+    line.update({{"device", "cuda"},
+                 {"dtype", name(request.precision)},
+                 {"runs", request.runs},
+                 {"milliseconds", taken.milliseconds},
+                 {"peak_memory", taken.memory},
+                 {"loss", taken.loss}});
+    return line;
+  }
+  const Milliseconds taken = time_steps(request, architecture, length);
+  line.update({{"device", "cpu"},
+               {"threads", request.threads},
+               {"milliseconds", taken.wall},
+               {"cpu_milliseconds", taken.cpu},
+               {"peak_memory", peak_memory()}});
+  return line;
 }
 
 }  // namespace
@@ -98,8 +183,17 @@ int main(int argc, char** argv) {
   app.add_option("--width", request.width, "64 or 128")->capture_default_str();
   app.add_option("--threads", request.threads, "")->capture_default_str();
   app.add_option("--warm-up", request.warm_up, "steps before the timed ones")->capture_default_str();
-  app.add_option("--repeat", request.repeat, "timed steps")->capture_default_str();
+  app.add_option("--repeat", request.repeat, "timed steps; on a GPU, timed epochs")->capture_default_str();
+  std::string device = "cpu", precision = "bf16";
+  app.add_option("--device", device, "")->check(CLI::IsMember({"cpu", "cuda"}))->capture_default_str();
+  app.add_option("--precision", precision, "on a GPU")->check(CLI::IsMember({"fp32", "bf16"}))->capture_default_str();
+  app.add_option("--runs", request.runs, "on a GPU, trained side by side")
+      ->check(CLI::Range(1, 64))
+      ->capture_default_str();
+  app.add_option("--steps", request.steps, "on a GPU, of an epoch")->check(CLI::PositiveNumber)->capture_default_str();
   CLI11_PARSE(app, argc, argv);
+  request.cuda = device == "cuda";
+  request.precision = precision == "fp32" ? mad::train::Precision::fp32 : mad::train::Precision::bf16;
   try {
     mad::cli::LayerRegistry registry;
     add_all_layers(registry);
@@ -107,21 +201,14 @@ int main(int argc, char** argv) {
       const std::vector<std::string> names = CLI::detail::split(stack, '-');
       const auto architecture =
           registry.architecture(names, request.width, mad::Norm::layer_norm, mad::Backbone::language_model);
-      for (const Index length : request.lengths) {
-        const Milliseconds taken = time_steps(request, architecture, length);
-        std::cout << nlohmann::json{{"stack", stack},
-                                    {"width", request.width},
-                                    {"length", length},
-                                    {"batch", std::max<Index>(1, request.tokens / length)},
-                                    {"threads", request.threads},
-                                    {"milliseconds", taken.wall},
-                                    {"cpu_milliseconds", taken.cpu},
-                                    {"peak_memory", peak_memory()}}
-                  << std::endl;
-      }
+      for (const Index length : request.lengths)
+        std::cout << measure(request, stack, architecture, length) << std::endl;
     }
   } catch (const mad::UsageError& error) {
     std::cerr << "primitive_steps: " << error.what() << '\n';
     return mad::UsageError::exit_status;
+  } catch (const std::exception& error) {
+    std::cerr << "primitive_steps: " << error.what() << '\n';
+    return 1;
   }
 }

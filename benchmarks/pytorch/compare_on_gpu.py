@@ -1,0 +1,134 @@
+# Copyright 2026 The mad authors. SPDX-License-Identifier: Apache-2.0
+"""Training steps of every primitive on one GPU, ours and PyTorch's in the same run, as a table in Markdown.
+
+A mixer X is timed as X, SwiGLU, X, SwiGLU (Mamba also four times over); a channel mixer as attention, X, attention, X.
+Both sides compute in bfloat16 with float32 parameters.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+# What the floor assumes of the GPU: an H100's or H200's matrix products in bfloat16, and its memory.
+PRODUCTS_PER_SECOND = 600e12
+BYTES_PER_SECOND = 3e12
+LAYERS, WIDTH = 4, 128
+
+
+def parse(arguments):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--program", required=True, help="primitive_steps, built with CUDA")
+    parser.add_argument("--python", default=sys.executable, help="a Python that has PyTorch with CUDA")
+    parser.add_argument("--facts", required=True, help="file whose text opens the report: machine, commit, command")
+    parser.add_argument("--output", required=True, help="Markdown file to write")
+    parser.add_argument("--primitives", nargs="+", metavar="NAME", help="default: all")
+    parser.add_argument("--lengths", nargs="+", type=int, default=[128, 1024], metavar="L")
+    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--compiled", nargs="*", metavar="NAME", default=["mh-attention", "hyena"],
+                        help="primitives for which torch.compile is timed too, at the shortest length (it takes long)")
+    parser.add_argument("--runs", nargs="+", type=int, default=[1, 2, 4], metavar="N",
+                        help="how many runs train side by side, at the shortest length")
+    return parser.parse_args(arguments)
+
+
+def json_lines(command):
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+    if done.returncode != 0:
+        print(f"compare_on_gpu.py: {' '.join(command)} ended with status {done.returncode}", file=sys.stderr)
+    return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+
+
+def ours(o, stacks, length, *options):
+    lines = json_lines([o.program, *stacks, "--device", "cuda", "--lengths", str(length), "--tokens",
+                        str(o.batch * length), *options])
+    return {line["stack"]: line for line in lines}
+
+
+def theirs(o, names, length, *options):
+    return json_lines([o.python, f"{HERE}/primitives.py", "--device", "cuda", "--dtype", "bf16", "--primitives", *names,
+                       "--lengths", str(length), "--tokens", str(o.batch * length), *options])
+
+
+def floor_milliseconds(parameters, tokens):
+    """The matrix products of all parameters forward and backward, and the residual stream read and written once per
+    layer forward, and read twice and written once backward."""
+    products = 6 * parameters * tokens / PRODUCTS_PER_SECOND
+    traffic = 5 * LAYERS * tokens * WIDTH * 2 / BYTES_PER_SECOND
+    return 1e3 * (products + traffic)
+
+
+def number(value, digits=2):
+    return "" if value is None else f"{value:.{digits}f}"
+
+
+def mebibytes(value):
+    return "" if value is None else f"{value / 2**20:.0f}"
+
+
+def step_table(o, stacks, names):
+    lines = ["| primitive | stack | L | ours, ms | PyTorch, ms | compiled, ms | PyTorch / ours | floor, ms | "
+             "floor / ours | ours, MiB | PyTorch, MiB |\n", "|---|---|---|---|---|---|---|---|---|---|---|\n"]
+    for length in o.lengths:
+        here = ours(o, [stacks[name] for name in names], length, "--repeat", "7")
+        there = {line["primitive"]: line for line in theirs(o, names, length, "--repeat", "7")}
+        compiled = {}
+        if length == min(o.lengths) and o.compiled:
+            chosen = [name for name in o.compiled if name in names]
+            compiled = {line["primitive"]: line for line in theirs(o, chosen, length, "--repeat", "7", "--compile")
+                        if line["mode"] == "compiled"}
+        for name in names:
+            a, b, c = here.get(stacks[name], {}), there.get(name, {}), compiled.get(name, {})
+            time, eager = a.get("milliseconds"), b.get("milliseconds")
+            floor = floor_milliseconds(b["parameters"], o.batch * length) if "parameters" in b else None
+            cells = [name, stacks[name], length, number(time, 3), number(eager), number(c.get("milliseconds")),
+                     number(eager / time, 1) if time and eager else b.get("skipped", ""), number(floor),
+                     number(floor / time) if time and floor else "", mebibytes(a.get("peak_memory")),
+                     mebibytes(b.get("peak_memory"))]
+            lines.append("| " + " | ".join(map(str, cells)) + " |\n")
+            print(lines[-1], end="", file=sys.stderr, flush=True)
+    return lines
+
+
+def side_by_side_table(o, stacks):
+    length = min(o.lengths)
+    lines = ["| stack | L | " + " | ".join(f"{n} at once, steps/s" for n in o.runs) + " |\n",
+             "|---|---|" + "---|" * len(o.runs) + "\n"]
+    found = [ours(o, stacks, length, "--runs", str(n), "--repeat", "7") for n in o.runs]
+    for stack in stacks:
+        rates = [number(1e3 / f[stack]["milliseconds"], 0) if stack in f else "" for f in found]
+        lines.append(f"| {stack} | {length} | " + " | ".join(rates) + " |\n")
+        print(lines[-1], end="", file=sys.stderr, flush=True)
+    return lines
+
+
+def main(arguments):
+    o = parse(arguments)
+    listed = subprocess.run([o.python, f"{HERE}/primitives.py", "--list"], stdout=subprocess.PIPE, text=True, check=True)
+    stacks = dict(line.split() for line in listed.stdout.splitlines())
+    unknown = [name for name in o.primitives or [] if name not in stacks]
+    if unknown:
+        sys.exit(f"compare_on_gpu.py: no primitive is called '{unknown[0]}'; known are {', '.join(stacks)}")
+    names = o.primitives or list(stacks)
+    with open(o.facts, encoding="utf-8") as file:
+        facts = file.read()
+    text = [f"# Training steps of every primitive on a GPU\n\n{facts}\n"
+            f"One step (forward, loss, backward, AdamW) of a four-layer model of width {WIDTH}, batch {o.batch}, "
+            "bfloat16. Ours: medians over epochs of 16 steps, each the replay of one CUDA graph, by the host's clock from "
+            "the first launch to the last result. PyTorch: eager, medians of 7 steps, the quickest form of each operation; "
+            "compiled: torch.compile. Floor: the matrix products of all parameters at "
+            f"{PRODUCTS_PER_SECOND / 1e12:.0f} TFLOP/s and the residual stream at {BYTES_PER_SECOND / 1e12:.0f} TB/s. "
+            "Memory: ours, everything on the device with the data; PyTorch's, its tensors' peak.\n\n"]
+    text += step_table(o, stacks, names)
+    text.append("\n## Mamba four times over, and runs side by side\n\nSteps per second of all runs together.\n\n")
+    text += side_by_side_table(o, ["mA-Sg-mA-Sg", "H-Sg-H-Sg", "Mb-Mb-Mb-Mb", "mH-Sg-mH-Sg"])
+    temporary = o.output + ".part"
+    with open(temporary, "w", encoding="utf-8") as file:
+        file.writelines(text)
+    os.replace(temporary, o.output)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
