@@ -7,6 +7,7 @@
 #include <mad/cpu/model.hpp>
 #include <mad/layers/attention.hpp>
 #include <mad/layers/mlp.hpp>
+#include <mad/layers/moe_mlp.hpp>
 #include <mad/layers/swiglu.hpp>
 #include <mad/tasks/registry.hpp>
 #include <mad/train/safetensors.hpp>
@@ -91,6 +92,22 @@ TEST_CASE("composition follows norm, width and backbone") {
   CHECK(registry().architecture({"halve"}, 8, Norm::layer_norm, Backbone::language_model).decoder == nullptr);
   CHECK(registry().find("halve").description == "half of its input");
   CHECK(registry().find("mh-attention").description == "heads");
+}
+
+TEST_CASE("layers whose published form departs from the paper come in the form that the fidelity asks for") {
+  cli::LayerRegistry r;
+  r.add<MoeMlp, 16>();
+  r.add<Mlp, 16>();
+  r.add_backbones<16>();
+  const auto blocks = [&](train::Fidelity fidelity) {
+    return r.architecture({"moe-mlp", "mlp"}, 16, Norm::layer_norm, Backbone::language_model, fidelity).blocks;
+  };
+  const auto published = blocks(train::Fidelity::published);
+  const auto intended = blocks(train::Fidelity::intended);
+  CHECK(published.front() == &cpu::block<Lowered<Residual<Norm::layer_norm, MoeMlp>, 16>, float>);
+  CHECK(intended.front() == &cpu::block<Lowered<Residual<Norm::layer_norm, MoeMlp::Intended>, 16>, float>);
+  CHECK(intended.front()->fingerprint != published.front()->fingerprint);
+  CHECK(intended.back() == published.back());
 }
 
 TEST_CASE("an architecture's name stands for its layers") {

@@ -150,8 +150,8 @@ inline int benchmark_and_report(const BenchmarkRequest& asked, const Program& pr
     TrainRun run;
     run.task = tasks::find_task(planned.setting.task, program.tasks);
     run.setting = planned.setting;
-    run.model =
-        plan_model(request.model, program.layers, run.task, run.setting, static_cast<Index>(planned.setting.seq_len));
+    run.model = plan_model(request.model, program.layers, run.task, run.setting, planned.training.fidelity,
+                           static_cast<Index>(planned.setting.seq_len));
     run.training = planned.training;
     run.device = request.device;
     return run;

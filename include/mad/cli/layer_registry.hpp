@@ -6,6 +6,7 @@
 #include <mad/cli/nearest_name.hpp>
 #include <mad/core/error.hpp>
 #include <mad/cpu/architecture.hpp>
+#include <mad/train/fidelity.hpp>
 
 #include <algorithm>
 #include <cctype>
@@ -30,6 +31,11 @@ struct CompiledLayer {
   int width;
   Norm norm;
   const cpu::Block<float>* block;
+  const cpu::Block<float>* intended;  ///< of `IntendedOf` the layer; the same where they do not differ
+
+  const cpu::Block<float>* at(train::Fidelity fidelity) const {
+    return fidelity == train::Fidelity::published ? block : intended;
+  }
 };
 
 /// A layer that can be asked for by name.
@@ -59,9 +65,13 @@ namespace detail {
 
 template <Layer L, int Width>
 void compile_layer(LayerEntry& entry) {
-  entry.compiled.push_back(
-      {Width, Norm::layer_norm, &cpu::block<Lowered<Residual<Norm::layer_norm, L>, Width>, float>});
-  entry.compiled.push_back({Width, Norm::rms_norm, &cpu::block<Lowered<Residual<Norm::rms_norm, L>, Width>, float>});
+  const auto add = [&entry]<Norm N>() {
+    using Intended = typename IntendedOf<L>::type;
+    entry.compiled.push_back({Width, N, &cpu::block<Lowered<Residual<N, L>, Width>, float>,
+                              &cpu::block<Lowered<Residual<N, Intended>, Width>, float>});
+  };
+  add.template operator()<Norm::layer_norm>();
+  add.template operator()<Norm::rms_norm>();
 }
 
 template <int Width, Norm N>
@@ -191,10 +201,10 @@ public:
                      "\nThe layers are: " + joined(shown) + ".");
   }
 
-  /// The compiled blocks of a model: `names` in order, names or shorthands.
+  /// The compiled blocks of a model: `names` in order, names or shorthands; in the form that the fidelity asks for.
   /// \throws UsageError if there are none, one is unknown, or one is not compiled for the width.
-  cpu::Architecture<float> architecture(const std::vector<std::string>& names, int width, Norm norm,
-                                        Backbone backbone) const {
+  cpu::Architecture<float> architecture(const std::vector<std::string>& names, int width, Norm norm, Backbone backbone,
+                                        train::Fidelity fidelity = train::Fidelity::published) const {
     if (names.empty()) throw UsageError("a model needs at least one layer; name some with --layers");
     cpu::Architecture<float> a;
     a.backbone = backbone;
@@ -204,7 +214,7 @@ public:
       const LayerEntry& entry = find(asked);
       const auto found = at(entry.compiled, width, norm);
       if (found == entry.compiled.end()) not_compiled("layer '" + entry.name + "'", entry.compiled, width, norm);
-      a.blocks.push_back(found->block);
+      a.blocks.push_back(found->at(fidelity));
     }
     const auto found = at(backbones_, width, norm);
     if (found == backbones_.end()) not_compiled("the backbones", backbones_, width, norm);

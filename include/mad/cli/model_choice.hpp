@@ -8,6 +8,7 @@
 #include <mad/cpu/architecture.hpp>
 #include <mad/graph/fingerprint.hpp>
 #include <mad/tasks/any_task.hpp>
+#include <mad/train/fidelity.hpp>
 
 #include <nlohmann/json.hpp>
 
@@ -90,11 +91,13 @@ struct ModelPlan {
 
 /// The model of `choice` for `task` in `setting` (checked before). A task that has to be learned through an encoding
 /// gets an auto-encoder, which is made for exactly the task's row length.
+/// \param fidelity which form of layers that have two
 /// \param language_model_length grid of a language model where `choice.max_length` is empty, if the rows fit: the
 /// reference's command line takes `default_max_length`, its benchmark `setting.seq_len`.
 /// \throws UsageError if the layers are not there or the choice does not fit the task.
 inline ModelPlan plan_model(const ModelChoice& choice, const LayerRegistry& registry, const tasks::Task& task,
-                            const tasks::Setting& setting, Index language_model_length = default_max_length) {
+                            const tasks::Setting& setting, train::Fidelity fidelity,
+                            Index language_model_length = default_max_length) {
   const auto row_length = static_cast<Index>(task.row_length(setting));
   const Backbone backbone =
       choice.backbone.value_or(task.auto_encoder ? Backbone::auto_encoder : Backbone::language_model);
@@ -110,7 +113,7 @@ inline ModelPlan plan_model(const ModelChoice& choice, const LayerRegistry& regi
     plan.id += (plan.id.empty() ? "" : "-") + entry.shorthand;
   }
   plan.architecture =
-      registry.architecture(asked, choice.width.value_or(registry.default_width()), choice.norm, backbone);
+      registry.architecture(asked, choice.width.value_or(registry.default_width()), choice.norm, backbone, fidelity);
   plan.options.vocab_size = static_cast<Index>(setting.vocab_size);
   plan.options.positions = choice.positions;
   plan.options.pooling = choice.pooling;

@@ -43,7 +43,7 @@ inline TrainRun plan_training(const TrainRequest& request, const Program& progra
   TrainRun run;
   run.task = tasks::find_task(request.task.task, program.tasks);
   run.setting = request.task.setting_for(run.task);
-  run.model = plan_model(request.model, program.layers, run.task, run.setting);
+  run.model = plan_model(request.model, program.layers, run.task, run.setting, request.training.fidelity);
   run.training = request.training;
   run.training.seed = run.setting.seed;
   run.device = request.device;

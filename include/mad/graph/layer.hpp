@@ -27,6 +27,17 @@ concept Layer = requires(Value x) {
   { L::forward(x) } -> std::same_as<Value>;
 };
 
+/// A layer whose published form departs from what its paper describes names the latter as `Intended`.
+template <class L>
+struct IntendedOf {
+  using type = L;
+};
+template <class L>
+requires requires { typename L::Intended; }
+struct IntendedOf<L> {
+  using type = typename L::Intended;
+};
+
 /// The forward pass and, behind it, the backward pass of a layer at a width.
 template <Layer L, int Width>
 constexpr Graph build_graph(unsigned passes) {

@@ -64,6 +64,11 @@ constexpr Value activate(Value x, HyenaActivation how) {
   return x;
 }
 
+constexpr HyenaExpertsOptions intended(HyenaExpertsOptions options) {
+  options.routing = Routing::intended;
+  return options;
+}
+
 }  // namespace hyena_experts
 
 /// Hyena experts of the MAD paper (Poli et al. 2024, arXiv 2403.17844) as in the reference: after the short convolution
@@ -77,6 +82,8 @@ template <HyenaExpertsOptions O>
 struct HyenaExpertsLayer {
   static constexpr std::string_view name = "hyena-experts";
   static constexpr std::string_view shorthand = "He";
+  /// Experts that are not kept have no weight.
+  using Intended = HyenaExpertsLayer<hyena_experts::intended(O)>;
   static_assert(O.order >= 2, "mad: hyena-experts: order must be at least 2.");
   static_assert(O.experts >= 1, "mad: hyena-experts: experts must be at least 1.");
   static_assert(O.active_experts >= 1 && O.active_experts <= O.experts,

@@ -19,6 +19,15 @@ struct MoeMlpOptions {
   Routing routing = Routing::published;  ///< what becomes of the weights of the other experts
 };
 
+namespace moe_mlp_detail {
+
+constexpr MoeMlpOptions intended(MoeMlpOptions options) {
+  options.routing = Routing::intended;
+  return options;
+}
+
+}  // namespace moe_mlp_detail
+
 /// Mixture of experts (Lepikhin et al. 2020, GShard; Shazeer et al. 2017) as in the MAD reference: one gated map for
 /// the hidden units of all experts, of whose E outputs per channel the mean weighted by the router's scores is taken.
 /// All experts always run, and `down1` mixes the hidden units of all of them.
@@ -30,6 +39,8 @@ struct MoeMlpLayer {
 
   static constexpr std::string_view name = "moe-mlp";
   static constexpr std::string_view shorthand = "MoE";
+  /// Experts that are not kept have no weight.
+  using Intended = MoeMlpLayer<moe_mlp_detail::intended(O)>;
 
   static constexpr Value forward(Value x) {
     const int D = x.width();

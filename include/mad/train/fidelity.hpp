@@ -13,8 +13,10 @@ namespace mad::train {
 /// The reference differs from its own paper in ways that change scores. Neither choice is silent: it is part of the
 /// settings of a run and of its record.
 enum class Fidelity {
-  published,  ///< as the code runs: constant rate, one group, decay on everything, betas 0.9 and 0.999
-  intended    ///< as the paper describes: schedule applied, marks on parameters honoured, betas 0.9 and 0.98
+  published,  ///< as the code runs: constant rate, one group, decay on everything, betas 0.9 and 0.999, every expert
+              ///< weighs
+  intended    ///< as the paper describes: schedule applied, marks on parameters honoured, betas 0.9 and 0.98, experts
+              ///< that are not kept have no weight
 };
 
 constexpr std::string_view name(Fidelity fidelity) {
