@@ -159,7 +159,6 @@ private:
 class Products {
 public:
   Products(const Described& model, Index vocabulary, Index rows) : rows_(rows) {
-
     for (const auto& [graph, schedule] : model.blocks) append(*graph, *schedule);
     for (const mad::Operation* op :
          {&mad::ops::linear_op, &mad::ops::linear_input_gradient_op, &mad::ops::linear_weight_gradient_op})

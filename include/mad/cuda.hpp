@@ -4,9 +4,25 @@
 #pragma once
 
 #include <mad/cuda/architecture.cuh>
+#include <mad/cuda/registration.cuh>
 #include <mad/cuda/training.cuh>
 #include <mad/layers/attention.hpp>
+#include <mad/layers/delta_net.hpp>
+#include <mad/layers/gated_delta_net.hpp>
+#include <mad/layers/gated_linear_attention.hpp>
+#include <mad/layers/hgrn2.hpp>
 #include <mad/layers/hyena.hpp>
+#include <mad/layers/hyena_experts.hpp>
+#include <mad/layers/linear_attention.hpp>
 #include <mad/layers/mamba.hpp>
+#include <mad/layers/mamba2.hpp>
+#include <mad/layers/mh_hyena.hpp>
 #include <mad/layers/mlp.hpp>
+#include <mad/layers/moe_mlp.hpp>
+#include <mad/layers/retnet.hpp>
+#include <mad/layers/rwkv5.hpp>
+#include <mad/layers/rwkv6.hpp>
+#include <mad/layers/rwkv7.hpp>
 #include <mad/layers/swiglu.hpp>
+#include <mad/models/model.hpp>
+#include <mad/models/stack.hpp>

@@ -26,6 +26,8 @@ Architecture<P> architecture() {
   a.width = Model::width;
   architecture_detail::append_blocks<P, Model::width, Model::norm>(a, typename Model::Layers{});
   a.head_norm = &block<Lowered<HeadNorm<Model::norm>, Model::width>, P>;
+  if constexpr (Model::backbone == Backbone::auto_encoder)
+    a.decoder = &block<Lowered<Decoder<Model::norm>, Model::width>, P>;
   return a;
 }
 

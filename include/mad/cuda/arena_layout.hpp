@@ -39,7 +39,8 @@ inline ParameterLayout align(const ParameterLayout& host) {
   // Whatever began with a parameter begins with the same one now.
   const auto moved = [&](Index offset) {
     const auto at = std::ranges::find(host.infos, offset, &ParameterInfo::offset);
-    return at == host.infos.end() ? device.size : device.infos[static_cast<std::size_t>(at - host.infos.begin())].offset;
+    return at == host.infos.end() ? device.size
+                                  : device.infos[static_cast<std::size_t>(at - host.infos.begin())].offset;
   };
   for (Index* offset : {&device.token_embeds, &device.position_embeds, &device.cls_token, &device.head_weight,
                         &device.head_bias, &device.head_norm.parameters, &device.decoder.parameters})

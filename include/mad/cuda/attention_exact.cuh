@@ -35,7 +35,7 @@ struct Head {
                                : Width % 2 == 0 && Width >= 16 ? 2
                                                                : 1;
   static constexpr int own = Width / lanes;
-  static constexpr int teams = threads / lanes;                           ///< rows that a block computes
+  static constexpr int teams = threads / lanes;                          ///< rows that a block computes
   static constexpr int tile = Width >= 64 ? 16 : Width >= 32 ? 32 : 64;  ///< rows that pass through shared memory
 
   static __device__ float dot(const float (&a)[own], const float* b) {
@@ -159,8 +159,9 @@ __global__ void __launch_bounds__(threads)
   float product = 0;
 #pragma unroll
   for (int i = 0; i < H::own; ++i) {
-    query[i] = here ? rotation.turned(q + static_cast<std::size_t>(t) * q_stride, channel + i, t, 1.0f) * n.scale * log2_e
-                    : 0.0f;
+    query[i] =
+        here ? rotation.turned(q + static_cast<std::size_t>(t) * q_stride, channel + i, t, 1.0f) * n.scale * log2_e
+             : 0.0f;
     gradient[i] = here ? to_float(d_o[row * do_stride + head * Width + channel + i]) : 0.0f;
     product += gradient[i] * to_float(o[row * o_stride + head * Width + channel + i]);
   }
@@ -192,7 +193,8 @@ __global__ void __launch_bounds__(threads)
   if (!here) return;
 #pragma unroll
   for (int i = 0; i < H::own; ++i)
-    dq[row * dq_stride + head * Width + channel + i] = from_float<T>(rotation.turned(result[team], channel + i, t, -1.0f));
+    dq[row * dq_stride + head * Width + channel + i] =
+        from_float<T>(rotation.turned(result[team], channel + i, t, -1.0f));
 }
 
 /// dv_s = sum_t p[t,s] do_t and dk_s = scale sum_t ds[t,s] q_t, turned back; summed over the query heads that share the

@@ -41,7 +41,8 @@ __device__ void load_rows(tensor::Tile<Rows, Width>& to, const BFloat16* from, s
     const int r = i / (Width / 8);
     const int c = i % (Width / 8) * 8;
     uint4 x{0, 0, 0, 0};
-    if (first + r < length) x = *reinterpret_cast<const uint4*>(from + static_cast<std::size_t>(first + r) * stride + c);
+    if (first + r < length)
+      x = *reinterpret_cast<const uint4*>(from + static_cast<std::size_t>(first + r) * stride + c);
     *reinterpret_cast<uint4*>(to.row(r) + c) = x;
   }
 }
@@ -87,9 +88,7 @@ __device__ Sums rows_with_rows(const A& a, int a_row, const B& b, int b_row) {
 }
 
 /// True if query t may see key s.
-__device__ inline bool sees(int t, int s, int window, int length) {
-  return s <= t && s >= t - window && t < length;
-}
+__device__ inline bool sees(int t, int s, int window, int length) { return s <= t && s >= t - window && t < length; }
 
 /// Grid: (tiles of queries, heads, batch).
 template <int Width>
@@ -363,7 +362,8 @@ __global__ void __launch_bounds__(Shape<Width>::threads)
     BFloat16* to = dv + (sequence + s[h]) * dv_stride + kv_head * Width + lane % 4 * 2;
 #pragma unroll
     for (int c = 0; c < S::columns; ++c)
-      *reinterpret_cast<std::uint32_t*>(to + c * 8) = tensor::pack(d_value[c].value[2 * h], d_value[c].value[2 * h + 1]);
+      *reinterpret_cast<std::uint32_t*>(to + c * 8) =
+          tensor::pack(d_value[c].value[2 * h], d_value[c].value[2 * h + 1]);
   }
   store_turned_back<Width, S::threads>(d_key, n.scale, reinterpret_cast<float*>(memory), own,
                                        dk + sequence * dk_stride + kv_head * Width, dk_stride, first, S::rows, n.length,

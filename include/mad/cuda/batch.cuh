@@ -4,6 +4,7 @@
 #pragma once
 
 #include <mad/cuda/cross_entropy.cuh>
+#include <mad/cuda/embedding.cuh>
 #include <mad/cuda/optimizer.cuh>
 
 namespace mad::cuda {
@@ -17,7 +18,8 @@ struct DeviceExamples {
 
 /// The batch as the model reads it.
 struct DeviceBatch {
-  int* inputs = nullptr;
+  int* inputs = nullptr;  ///< (rows, input_stride): behind the tokens comes the class token, where there is one
+  Index input_stride = 0;
   int* targets = nullptr;
   Tally* tally = nullptr;
 };
@@ -38,7 +40,9 @@ __global__ void __launch_bounds__(threads)
            int segment_count, StepFactors* factors) {
   const std::size_t index = static_cast<std::size_t>(progress->position) * batch_size + blockIdx.x;
   const std::size_t row = data.order != nullptr ? static_cast<std::size_t>(data.order[index]) : index;
-  copy_row(data.inputs + row * length, batch.inputs + std::size_t{blockIdx.x} * length, length);
+  int* inputs = batch.inputs + std::size_t{blockIdx.x} * batch.input_stride;
+  copy_row(data.inputs + row * length, inputs, length);
+  for (int i = length + static_cast<int>(threadIdx.x); i < batch.input_stride; i += threads) inputs[i] = class_token;
   const int* targets = data.targets + row * target_length;
   copy_row(targets, batch.targets + std::size_t{blockIdx.x} * target_length, target_length);
   int counted = 0;

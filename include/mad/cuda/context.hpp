@@ -16,8 +16,8 @@ struct Context {
   using Activation = typename P::Activation;
 
   Shape shape;
-  const float* parameters = nullptr;        ///< the layer's part of the parameter arena
-  const Activation* factors = nullptr;      ///< the same, rounded to the type that matrix products take
+  const float* parameters = nullptr;    ///< the layer's part of the parameter arena
+  const Activation* factors = nullptr;  ///< the same, rounded to the type that matrix products take
   const float* constants = nullptr;
   float* parameter_gradients = nullptr;
   std::byte* arena[space_count][domain_count]{};
@@ -124,8 +124,8 @@ struct Call {
 };
 
 /// The device's kernel of an operation: `template <class C> static void run(const C& call)` with a `Call`, which puts
-/// the work into `call.queue()`. Outputs of one row per token or sequence are overwritten; sums over rows are added (the
-/// executor zeroes). Nothing may depend on the order in which threads happen to run. A prepared operation also has
+/// the work into `call.queue()`. Outputs of one row per token or sequence are overwritten; sums over rows are added
+/// (the executor zeroes). Nothing may depend on the order in which threads happen to run. A prepared operation also has
 /// `template <class C> static Index bytes(const Shape&)`, the memory it wants.
 template <const Operation* Op>
 struct Kernel {

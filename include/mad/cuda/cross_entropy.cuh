@@ -13,7 +13,7 @@ inline constexpr int ignored_target = -100;
 
 /// The metrics of one batch, as train/metrics.hpp defines them.
 struct StepMetrics {
-  double loss = 0;  ///< mean negative log-likelihood; not a number where nothing counts
+  double loss = 0;      ///< mean negative log-likelihood; not a number where nothing counts
   double accuracy = 0;  ///< recall averaged over the classes that occur among targets or predictions
   double perplexity = 0;
   double micro_accuracy = 0;
@@ -32,13 +32,14 @@ struct CrossEntropy {
   const float* logits;  ///< (rows, vocabulary)
   const int* targets;
   const Tally* tally;
-  int* hits;  ///< (3, vocabulary): hits, predicted, expected
+  int* hits;              ///< (3, vocabulary): hits, predicted, expected
   T* d_logits = nullptr;  ///< gradient of the mean loss; null: not wanted
   float* negative_log_likelihood = nullptr;
   int* prediction = nullptr;
-  StepMetrics* metrics;  ///< one per batch of the epoch
-  int* position;         ///< number of the batch in its epoch; counted up at the end
-  double* partial;       ///< (blocks)
+  StepMetrics* metrics;     ///< one per batch of the epoch
+  int* position;            ///< number of the batch in its epoch; counted up at the end
+  int* diverged = nullptr;  ///< set to 1 by a loss that is no finite number, unless null
+  double* partial;          ///< (blocks)
 };
 
 namespace cross_entropy_detail {
@@ -159,9 +160,12 @@ __global__ void __launch_bounds__(threads)
   if (!is_last_block(counter, static_cast<int>(gridDim.x))) return;
   double total = 0;
   for (unsigned b = threadIdx.x; b < gridDim.x; b += threads) total += n.partial[b];
-  finish(n.hits, vocabulary, block_sum(total), counted, n.metrics + *n.position);
+  StepMetrics* metrics = n.metrics + *n.position;
+  finish(n.hits, vocabulary, block_sum(total), counted, metrics);
   __syncthreads();
-  if (threadIdx.x == 0) ++*n.position;
+  if (threadIdx.x != 0) return;
+  ++*n.position;
+  if (n.diverged != nullptr && counted > 0 && !isfinite(metrics->loss)) *n.diverged = 1;
 }
 
 }  // namespace cross_entropy_detail

@@ -62,8 +62,8 @@ struct Run {
   template <int M>
   static constexpr double number = member<M>.number[0];
   template <int M>
-  static constexpr bool copies = member<M>.op == &ops::copy_op || member<M>.op == &ops::tile_op ||
-                                 member<M>.op == &ops::spread_op;
+  static constexpr bool copies =
+      member<M>.op == &ops::copy_op || member<M>.op == &ops::tile_op || member<M>.op == &ops::spread_op;
   template <int M>
   using FormulaOf = ops::Formula<Low::graph.nodes[table.members[M]].op>;
   template <int M>
@@ -91,8 +91,8 @@ struct Run {
 #pragma unroll
       for (int i = 0; i < chunk; ++i) {
         const int c = column + i;
-        x[i] = to_float(p[from.columns == RunColumns::single   ? 0
-                          : from.columns == RunColumns::same   ? c
+        x[i] = to_float(p[from.columns == RunColumns::single  ? 0
+                          : from.columns == RunColumns::same  ? c
                           : from.columns == RunColumns::tiled ? c % narrow
                                                               : c / (width / narrow)]);
       }
@@ -154,7 +154,8 @@ struct Run {
 };
 
 template <class Low, int StepIndex, class P>
-__global__ void __launch_bounds__(256) run_kernel(const __grid_constant__ typename Run<Low, StepIndex, P>::Memory memory) {
+__global__ void __launch_bounds__(256)
+    run_kernel(const __grid_constant__ typename Run<Low, StepIndex, P>::Memory memory) {
   using R = Run<Low, StepIndex, P>;
   R::compute(memory, std::make_integer_sequence<int, R::loads>{}, std::make_integer_sequence<int, R::members>{});
 }
@@ -182,8 +183,8 @@ void Run<Low, StepIndex, P>::run(const Context<P>& context) {
                                               std::make_integer_sequence<int, members>{});
   memory.length = static_cast<unsigned>(context.shape.length);
   memory.chunks = static_cast<unsigned>(rows_of(domain, context.shape) * (width / chunk));
-  context.queue->launch("an elementwise run", run_kernel<Low, StepIndex, P>, dim3((memory.chunks + 255) / 256), dim3(256),
-                        0, memory);
+  context.queue->launch("an elementwise run", run_kernel<Low, StepIndex, P>, dim3((memory.chunks + 255) / 256),
+                        dim3(256), 0, memory);
 }
 
 }  // namespace mad::cuda::elementwise

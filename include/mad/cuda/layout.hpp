@@ -20,7 +20,7 @@ struct Arenas {
 };
 
 /// True for an output that keeps full precision.
-constexpr bool is_exact(const Graph& g, int id) {
+constexpr bool is_exact(const mad::Graph& g, int id) {
   const Node& n = g.nodes[id];
   const int index = n.op->kind == Kind::result ? n.attribute[0] : 0;
   return ((g.nodes[producer(g, id)].op->exact_outputs >> index) & 1u) != 0;
@@ -104,9 +104,9 @@ struct Layout {
       const bool is_short = space == Space::saved || space == Space::scratch;
       for (int d = 0; d < domain_count; ++d) {
         const int exact = space == Space::saved ? exact_columns(static_cast<Domain>(d), all_columns) : 0;
-        a.bytes[s][d] = (exact > 0 ? exact_bytes(static_cast<Domain>(d)) : 0) +
-                        (Low::plan.arenas.columns[s][d] - exact) *
-                            static_cast<int>(is_short ? sizeof(Activation) : sizeof(float));
+        a.bytes[s][d] =
+            (exact > 0 ? exact_bytes(static_cast<Domain>(d)) : 0) +
+            (Low::plan.arenas.columns[s][d] - exact) * static_cast<int>(is_short ? sizeof(Activation) : sizeof(float));
       }
     }
     for (int i = 0; i < Low::graph.size; ++i)

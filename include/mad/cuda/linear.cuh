@@ -30,8 +30,8 @@ const T* in_type(const C& call) {
 
 /// A row added to all rows of a matrix.
 template <class T>
-__global__ void __launch_bounds__(256) add_row(T* y, std::size_t stride, const T* row, unsigned width,
-                                               unsigned elements) {
+__global__ void __launch_bounds__(256)
+    add_row(T* y, std::size_t stride, const T* row, unsigned width, unsigned elements) {
   const unsigned index = blockIdx.x * blockDim.x + threadIdx.x;
   if (index >= elements) return;
   T& to = y[index / width * stride + index % width];
@@ -54,8 +54,8 @@ void linear_forward(Queue& queue, Index rows, Index in, Index out, View<const T>
   matrix_product<T, U>(queue, rows, out, in, {x.data, x.stride}, {weight, in_out ? out : in, !in_out}, y.data, y.stride,
                        {.bias = fused ? bias : nullptr});
   if (bias != nullptr && !fused)
-    queue.launch("adding a bias", linear_detail::add_row<U>, sum_detail::blocks(rows * out, 256), dim3(256), 0,
-                 y.data, y.stride, bias, out, rows * out);
+    queue.launch("adding a bias", linear_detail::add_row<U>, sum_detail::blocks(rows * out, 256), dim3(256), 0, y.data,
+                 y.stride, bias, out, rows * out);
 }
 
 /// dx = dy W + addend (none where its data is null; may be dx); dy (rows, out), dx (rows, in).
@@ -87,7 +87,7 @@ struct Kernel<&ops::linear_op> {
     const U* bias = nullptr;
     if constexpr (C::has(2)) bias = linear_detail::in_type<2, U>(call);
     linear_forward<T, U>(call.queue(), call.rows(), C::operand(0).width, C::node.width, call.template in<0>(),
-                   linear_detail::in_type<1, T>(call), bias, call.out(), linear_detail::in_out<C>());
+                         linear_detail::in_type<1, T>(call), bias, call.out(), linear_detail::in_out<C>());
   }
 };
 

@@ -25,13 +25,13 @@ __global__ void __launch_bounds__(threads)
   const int first = static_cast<int>(gridDim.y - 1 - blockIdx.y) * tile;  // the longest sums begin first
   const std::size_t sequence = std::size_t{blockIdx.z} * length;
   // Backwards, position p of the sums is token length - 1 - p.
-  const auto token = [&](int p) {
-    return sequence + static_cast<std::size_t>(Backwards ? length - 1 - p : p);
-  };
+  const auto token = [&](int p) { return sequence + static_cast<std::size_t>(Backwards ? length - 1 - p : p); };
   u += channel;
   y += channel;
   h += channel % Filters;
-  const auto tap = [&](int lag) { return lag >= 0 && lag < length ? h[static_cast<std::size_t>(lag) * h_stride] : 0.0f; };
+  const auto tap = [&](int lag) {
+    return lag >= 0 && lag < length ? h[static_cast<std::size_t>(lag) * h_stride] : 0.0f;
+  };
   float window[2 * tile - 1];  // h[first - s - (tile - 1)] and the following
   float input[tile];
   float sum[tile]{};
@@ -58,9 +58,8 @@ __global__ void __launch_bounds__(threads)
 /// partial[p, lag, c] = sum over the p-th share of the sequences and over t of dy[t, c] u[t - lag, c]. Thread: one
 /// channel, `tile` lags. Grid: (channels, tiles, shares).
 template <int Channels, class T, class U>
-__global__ void __launch_bounds__(threads)
-    correlate(const T* dy, std::size_t dy_stride, const U* u, std::size_t u_stride, float* partial, int batch,
-              int length) {
+__global__ void __launch_bounds__(threads) correlate(const T* dy, std::size_t dy_stride, const U* u,
+                                                     std::size_t u_stride, float* partial, int batch, int length) {
   const int channel = static_cast<int>(blockIdx.x * threads + threadIdx.x);
   if (channel >= Channels) return;
   const int first = static_cast<int>(blockIdx.y) * tile;

@@ -20,8 +20,7 @@ public:
   Buffer(Index size, std::string_view what) : size_(size) {
     if (size > 0) data_ = static_cast<T*>(allocate(static_cast<std::size_t>(size) * sizeof(T), what));
   }
-  Buffer(Buffer&& other) noexcept
-      : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
+  Buffer(Buffer&& other) noexcept : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
   Buffer& operator=(Buffer&& other) noexcept {
     std::swap(data_, other.data_);
     std::swap(size_, other.size_);

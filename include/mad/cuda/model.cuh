@@ -29,8 +29,8 @@ struct BatchOutput {
   std::vector<int> predictions;                ///< (rows, target_length), the first of the largest logits
 };
 
-/// A language model on one GPU, computing in the numbers of P (`Exact` or `Mixed`). Models share nothing: each has its
-/// own stream.
+/// A language model or an auto-encoder on one GPU, computing in the numbers of P (`Exact` or `Mixed`). Models share
+/// nothing: each has its own stream.
 template <class P>
 class Model {
 public:
@@ -44,18 +44,17 @@ public:
         options_(options),
         layout_(make_layout(architecture_, options)),
         device_layout_(align(layout_)) {
-    if (architecture_.backbone != Backbone::language_model)
-      throw UsageError("device cuda: only language models train on it so far; use the device cpu for an auto-encoder");
     queue_ = std::make_unique<Queue>(device_.multiprocessors());
     parameters_ = Buffer<float>(device_layout_.size, "the parameters");
-    if constexpr (!std::is_same_v<Activation, float>) rounded_ = Buffer<Activation>(device_layout_.size, "the parameters");
+    if constexpr (!std::is_same_v<Activation, float>)
+      rounded_ = Buffer<Activation>(device_layout_.size, "the parameters");
     constants_ = Buffer<float>(layout_.constants, "the constants");
     std::vector<float> parameters(static_cast<std::size_t>(layout_.size));
     std::vector<float> constants(static_cast<std::size_t>(layout_.constants));
     initialize(architecture_, options_, layout_, seed, parameters.data(), constants.data());
     constants_.upload(constants, queue_->stream());
     set_parameters(parameters);
-    if (options_.positions == Positions::sinusoidal) {
+    if (architecture_.backbone == Backbone::auto_encoder || options_.positions == Positions::sinusoidal) {
       const std::vector<float> table = sinusoidal_table<float>(options_.max_length, architecture_.width);
       sinusoids_ = Buffer<float>(static_cast<Index>(table.size()), "the position table");
       sinusoids_.upload(table, queue_->stream());
@@ -74,13 +73,19 @@ public:
 
   /// All parameters, in the order of `layout()`.
   std::vector<float> parameters() const {
+    device_.use();
     return pack_together(parameters_.download(queue_->stream()), layout_, device_layout_);
   }
   void set_parameters(std::span<const float> values) {
     if (static_cast<Index>(values.size()) != layout_.size)
       throw Error("model: " + std::to_string(values.size()) + " parameters were given, the model has " +
                   std::to_string(layout_.size));
+    device_.use();
     parameters_.upload(spread_out(values, layout_, device_layout_), queue_->stream());
+    round_parameters();
+  }
+  /// Lets the factors of matrix products follow parameters that were changed in place.
+  void round_parameters() {
     if constexpr (!std::is_same_v<Activation, float>) {
       constexpr Index block = optimizer_detail::threads;
       queue_->launch("rounding the parameters", optimizer_detail::round_all<Activation>,
@@ -112,7 +117,8 @@ public:
   }
   /// The logits (rows, positions, vocab_size) of the last `gradient` or `evaluate`.
   std::vector<float> logits() const {
-    return Single::copy(single_->pass.logits(), single_->pass.shape().tokens() * options_.vocab_size, queue_->stream());
+    const Index count = single_->pass.head_shape().tokens() * options_.vocab_size;
+    return Single::copy(single_->pass.logits(), count, queue_->stream());
   }
 
   /// For proofs: fills all memory that a correct pass writes before it reads with NaN before each pass.
@@ -124,9 +130,12 @@ public:
       throw UsageError("model: the inputs have " + std::to_string(length) +
                        " positions, the model was made for max_length " + std::to_string(options_.max_length) +
                        "; make it with a larger max_length");
-    if (target_length != length)
+    const bool encoder = architecture_.backbone == Backbone::auto_encoder;
+    const Index expected = encoder ? options_.max_length : length;
+    if (target_length != expected)
       throw UsageError("model: the targets have " + std::to_string(target_length) + " positions, expected " +
-                       std::to_string(length) + " (as many as the inputs)");
+                       std::to_string(expected) +
+                       (encoder ? " (an auto-encoder decodes max_length positions)" : " (as many as the inputs)"));
   }
   /// \throws Error unless all ids lie in the vocabulary (targets may be ignored_target).
   void check_ids(std::span<const int> ids, bool targets) const {
@@ -141,6 +150,7 @@ public:
 private:
   /// Memory for batches that come one at a time.
   struct Single {
+    Index input_length;
     Index bytes;
     Buffer<std::byte> memory;
     Cutter cutter;
@@ -151,13 +161,14 @@ private:
     Buffer<int> position;
 
     Single(const Model& m, Index batch, Index length)
-        : bytes(measure(m, batch, length)),
+        : input_length(length),
+          bytes(measure(m, batch, length)),
           memory(bytes, "the activations of a batch of " + std::to_string(batch) + " sequences of " +
                             std::to_string(length) + " tokens"),
           cutter(memory.data()),
           pass(m.architecture_, m.options_, m.device_layout_, batch, length, cutter),
-          negative_log_likelihood(batch * length, "losses"),
-          prediction(batch * length, "predictions"),
+          negative_log_likelihood(pass.head_shape().tokens(), "losses"),
+          prediction(pass.head_shape().tokens(), "predictions"),
           metrics(1, "metrics"),
           position(1, "metrics") {}
 
@@ -182,13 +193,15 @@ private:
     std::vector<int> inputs;
     std::vector<int> targets;
     for (Index row : batch.rows) {
-      inputs.insert(inputs.end(), batch.inputs + row * batch.length, batch.inputs + (row + 1) * batch.length);
+      const std::span ids(batch.inputs + row * batch.length, static_cast<std::size_t>(batch.length));
+      check_ids(ids, false);
+      inputs.insert(inputs.end(), ids.begin(), ids.end());
+      if (layout_.cls_token >= 0) inputs.push_back(class_token);
       targets.insert(targets.end(), batch.targets + row * batch.target_length,
                      batch.targets + (row + 1) * batch.target_length);
     }
-    check_ids(inputs, false);
     check_ids(targets, true);
-    if (single_ == nullptr || single_->pass.shape().batch != rows || single_->pass.shape().length != batch.length) {
+    if (single_ == nullptr || single_->pass.shape().batch != rows || single_->input_length != batch.length) {
       single_.reset();
       single_ = std::make_unique<Single>(*this, rows, batch.length);
       queue_->begin_rehearsal();
@@ -198,8 +211,8 @@ private:
     if (poison_)
       check(cudaMemsetAsync(single_->memory.data(), 0xff, single_->memory.bytes(), queue_->stream()), "poison memory");
     single_->pass.begin(*queue_);
-    const Tally tally{static_cast<int>(
-        std::count_if(targets.begin(), targets.end(), [](int id) { return id != ignored_target; }))};
+    const Tally tally{
+        static_cast<int>(std::count_if(targets.begin(), targets.end(), [](int id) { return id != ignored_target; }))};
     const int position = 0;
     const DeviceBatch& to = single_->pass.batch();
     copy_in(to.inputs, inputs);

@@ -15,7 +15,7 @@ template <int Size, int Largest>
 struct NormGroup {
   static constexpr int chunk = Size % 4 == 0 && Largest >= 4 ? 4 : Size % 2 == 0 && Largest >= 2 ? 2 : 1;
   static constexpr int chunks = Size / chunk;
-  static constexpr int lanes = chunks >= 32  ? 32
+  static constexpr int lanes = chunks >= 32   ? 32
                                : chunks >= 16 ? 16
                                : chunks >= 8  ? 8
                                : chunks >= 4  ? 4
@@ -236,7 +236,8 @@ struct Kernel<&ops::norm_gradient_op> {
     constexpr int groups = C::node.width / size;
     constexpr int weight_width = C::operand(2).width;
     constexpr bool centred = C::node.attribute[ops::norm::centred] != 0;
-    using G = NormGroup<size, std::min({C::template in_chunk<0>(), C::template in_chunk<1>(), C::template out_chunk<0>()})>;
+    using G =
+        NormGroup<size, std::min({C::template in_chunk<0>(), C::template in_chunk<1>(), C::template out_chunk<0>()})>;
     using T = typename C::template In<0>;
     using U = typename C::template In<1>;
     static_assert(std::is_same_v<U, typename C::template Out<0>>);

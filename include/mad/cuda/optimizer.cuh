@@ -53,6 +53,7 @@ inline std::vector<Segment> make_segments(const OptimizerSettings& settings, std
 struct Progress {
   long long steps = 0;  ///< steps of the optimiser that are done
   int position = 0;     ///< next batch of the epoch
+  int diverged = 0;     ///< 1: a training loss was no finite number, and the optimiser does nothing any more
 };
 
 /// What a segment's numbers are multiplied with in the current step.
@@ -96,6 +97,7 @@ template <bool AdamW, class T>
 __global__ void __launch_bounds__(threads)
     update(OptimizerSettings s, const Piece* pieces, const StepFactors* factors, float* parameters, T* rounded,
            const float* gradients, float* first_moment, float* second_moment, Progress* progress, int* counter) {
+  if (progress->diverged != 0) return;
   const Piece piece = pieces[blockIdx.x];
   const StepFactors f = factors[piece.segment];
   const auto beta1 = static_cast<float>(s.beta1);
@@ -134,8 +136,7 @@ inline std::vector<Piece> make_pieces(std::span<const Segment> segments) {
   std::vector<Piece> pieces;
   for (std::size_t s = 0; s < segments.size(); ++s)
     for (Index at = segments[s].begin; at < segments[s].end; at += optimizer_detail::per_block)
-      pieces.push_back(
-          {static_cast<int>(s), at, std::min<Index>(at + optimizer_detail::per_block, segments[s].end)});
+      pieces.push_back({static_cast<int>(s), at, std::min<Index>(at + optimizer_detail::per_block, segments[s].end)});
   return pieces;
 }
 

@@ -7,6 +7,7 @@
 #include <mad/cuda/batch.cuh>
 #include <mad/cuda/embedding.cuh>
 #include <mad/cuda/linear.cuh>
+#include <mad/cuda/pooling.cuh>
 
 #include <utility>
 
@@ -28,15 +29,25 @@ class Pass {
 public:
   using Activation = typename P::Activation;
 
-  /// With a measuring \p cutter the pass can tell nothing but how much memory it wants.
+  /// For sequences of `length` tokens. With a measuring \p cutter the pass can tell nothing but how much memory it
+  /// wants.
   Pass(const Architecture<P>& architecture, const ModelOptions& options, const ParameterLayout& layout, Index batch,
        Index length, Cutter& cutter)
-      : a_(architecture), o_(options), layout_(layout) {
-    shape_ = {batch, length, block_max_length(a_.backbone, o_)};
+      : a_(architecture),
+        o_(options),
+        layout_(layout),
+        shape_{batch, length + (layout.cls_token >= 0 ? 1 : 0), block_max_length(a_.backbone, o_)},
+        head_shape_(is_encoder() ? Shape{batch, o_.max_length, o_.max_length} : shape_) {
+    for (std::size_t i = 0; i < a_.blocks.size(); ++i)
+      stages_.push_back({.block = a_.blocks[i], .part = layout.blocks[i], .shape = shape_});
+    if (is_encoder()) stages_.push_back({.block = a_.decoder, .part = layout.decoder, .shape = head_shape_});
+    stages_.push_back({.block = a_.head_norm, .part = layout.head_norm, .shape = head_shape_});
     cut(cutter);
   }
 
+  /// Of what the model reads, and of what it predicts.
   const Shape& shape() const { return shape_; }
+  const Shape& head_shape() const { return head_shape_; }
   const DeviceBatch& batch() const { return batch_; }
   const float* logits() const { return logits_; }
   float* gradients() const { return gradients_; }
@@ -50,18 +61,20 @@ public:
     std::size_t ahead = start_prologue(queue, w, 0, true);
     const Index width = a_.width;
     queue.release();
-    const float* positions = layout_.position_embeds >= 0 ? w.parameters + layout_.position_embeds : w.sinusoids;
-    embedding_forward<Activation>(queue, shape_, batch_.inputs, w.parameters + layout_.token_embeds, positions, width,
-                                  stream(0));
-    for (std::size_t i = 0; i <= depth(); ++i) {
+    embedding_forward<Activation>(queue, shape_, batch_.inputs, embedding_tables(w), width, stages_.front().x);
+    for (std::size_t i = 0; i < stages_.size(); ++i) {
       if (i == ahead) {
         queue.wait_for(queue.side());
         ahead = start_prologue(queue, w, i + 1, false);
       }
-      run(queue, w, i, Phase::forward);
+      if (begins_decoder(i)) {
+        queue.release();
+        pool_forward<Activation>(queue, shape_, head_shape_, o_.pooling, width, encoded_, w.sinusoids, stages_[i].x);
+      }
+      run(queue, w, stages_[i], Phase::forward);
     }
     queue.release();
-    linear_forward<Activation, float>(queue, shape_.tokens(), width, o_.vocab_size, {normed_, width},
+    linear_forward<Activation, float>(queue, head_shape_.tokens(), width, o_.vocab_size, {normed(), width},
                                       w.factors + layout_.head_weight, w.parameters + layout_.head_bias,
                                       {logits_, o_.vocab_size}, false);
   }
@@ -74,16 +87,16 @@ public:
     n.tally = batch_.tally;
     n.hits = reinterpret_cast<int*>(batch_.tally + 1);
     n.d_logits = train ? d_logits_ : nullptr;
-    cross_entropy(queue, n, shape_.tokens(), o_.vocab_size);
+    cross_entropy(queue, n, head_shape_.tokens(), o_.vocab_size);
   }
 
   /// The gradient of the mean loss, in `gradients()`.
   void backward(Queue& queue, const Weights<P>& w) {
     const Index width = a_.width;
-    const Index rows = shape_.tokens();
+    const Index rows = head_shape_.tokens();
     const View<const Activation> d_logits{d_logits_, o_.vocab_size};
     queue.release();
-    linear_weight_gradient<Activation>(queue, rows, width, o_.vocab_size, d_logits, {normed_, width},
+    linear_weight_gradient<Activation>(queue, rows, width, o_.vocab_size, d_logits, {normed(), width},
                                        gradients_ + layout_.head_weight, false);
     queue.release();
     add_row_sums<Activation>(queue, d_logits, rows, o_.vocab_size, gradients_ + layout_.head_bias);
@@ -92,130 +105,152 @@ public:
     dx_ = d_stream_[1];
     linear_input_gradient<Activation, Activation>(queue, rows, width, o_.vocab_size, d_logits,
                                                   w.factors + layout_.head_weight, {}, {dy_, width}, false);
-    for (std::size_t i = depth() + 1; i-- > 0;) {
-      run(queue, w, i, Phase::backward);
+    for (std::size_t i = stages_.size(); i-- > 0;) {
+      run(queue, w, stages_[i], Phase::backward);
       std::swap(dy_, dx_);
-      if (block_at(i).arenas->has_epilogue) {
+      if (begins_decoder(i)) {
+        queue.release();
+        pool_backward<Activation>(queue, shape_, head_shape_, o_.pooling, width, dy_, dx_);
+        std::swap(dy_, dx_);
+      }
+      if (stages_[i].block->arenas->has_epilogue) {
         queue.side().wait_for(queue);
-        run(queue.side(), w, i, Phase::epilogue);
+        run(queue.side(), w, stages_[i], Phase::epilogue);
       }
     }
     queue.release();
-    embedding_backward<Activation>(queue, shape_, batch_.inputs, dy_, o_.vocab_size, width,
-                                   gradients_ + layout_.token_embeds,
-                                   layout_.position_embeds >= 0 ? gradients_ + layout_.position_embeds : nullptr);
+    const auto gradient = [&](Index offset) { return offset >= 0 ? gradients_ + offset : nullptr; };
+    embedding_backward<Activation>(
+        queue, shape_, batch_.inputs, dy_, o_.vocab_size, width,
+        {gradient(layout_.token_embeds), gradient(layout_.position_embeds), gradient(layout_.cls_token)});
     if (any_epilogue()) queue.wait_for(queue.side());
   }
 
 private:
-  std::size_t depth() const { return a_.blocks.size(); }
-  /// Block i; behind the last layer, the head's norm.
-  const Block<P>& block_at(std::size_t i) const { return i < depth() ? *a_.blocks[i] : *a_.head_norm; }
-  ParameterLayout::Part part_at(std::size_t i) const { return i < depth() ? layout_.blocks[i] : layout_.head_norm; }
-  Activation* stream(std::size_t i) const {
-    return i > depth() ? normed_ : streams_ + static_cast<Index>(i) * shape_.tokens() * a_.width;
+  /// A block in its place: the layers, an auto-encoder's decoder, the head's norm.
+  struct Stage {
+    const Block<P>* block = nullptr;
+    ParameterLayout::Part part;
+    Shape shape;
+    Activation* x = nullptr;  ///< what it reads
+    Activation* y = nullptr;  ///< what it writes
+    Context<P> context = {};
+    std::vector<std::byte*> prepared = {};
+  };
+
+  bool is_encoder() const { return a_.backbone == Backbone::auto_encoder; }
+  bool begins_decoder(std::size_t i) const { return is_encoder() && i == a_.blocks.size(); }
+  Activation* normed() const { return stages_.back().y; }
+
+  EmbeddingTables<const float> embedding_tables(const Weights<P>& w) const {
+    const auto table = [&](Index offset) { return offset >= 0 ? w.parameters + offset : nullptr; };
+    return {table(layout_.token_embeds),
+            o_.positions == Positions::sinusoidal ? w.sinusoids : table(layout_.position_embeds),
+            table(layout_.cls_token)};
   }
 
-  /// Starts the next prologue from block i on; returns the block it belongs to, or one that does not exist.
+  /// Starts the next prologue from stage i on; returns the stage it belongs to, or one that does not exist.
   std::size_t start_prologue(Queue& queue, const Weights<P>& w, std::size_t i, bool first) const {
-    while (i <= depth() && !block_at(i).arenas->has_prologue) ++i;
-    if (i > depth()) return i;
+    while (i < stages_.size() && !stages_[i].block->arenas->has_prologue) ++i;
+    if (i == stages_.size()) return i;
     if (first) queue.side().wait_for(queue);
-    run(queue.side(), w, i, Phase::prologue);
+    run(queue.side(), w, stages_[i], Phase::prologue);
     return i;
   }
   bool any_epilogue() const {
-    for (std::size_t i = 0; i <= depth(); ++i)
-      if (block_at(i).arenas->has_epilogue) return true;
-    return false;
+    return std::any_of(stages_.begin(), stages_.end(), [](const Stage& s) { return s.block->arenas->has_epilogue; });
   }
 
-  static void place(Context<P>& c, const Arenas& arenas, Space space, Cutter& cutter) {
+  static void place(Stage& stage, Space space, Cutter& cutter) {
     for (int d = 0; d < domain_count; ++d) {
       const auto domain = static_cast<Domain>(d);
-      c.at(space, domain) = cutter.take<std::byte>(arenas.bytes[static_cast<int>(space)][d] * rows_of(domain, c.shape));
+      stage.context.at(space, domain) =
+          cutter.take<std::byte>(stage.block->arenas->bytes[static_cast<int>(space)][d] * rows_of(domain, stage.shape));
     }
   }
 
   void cut(Cutter& cutter) {
     const Index width = a_.width;
     const Index tokens = shape_.tokens();
-    contexts_.assign(depth() + 1, {});
-    prepared_.assign(depth() + 1, {});
+    const Index head_tokens = head_shape_.tokens();
     // First what must be zero at the beginning of a step.
     const Index begin = cutter.used();
     gradients_ = cutter.take<float>(layout_.size);
     zeroed_ = gradients_;
     batch_.tally = cutter.take<Tally>(1 + 3 * o_.vocab_size);
-    for (std::size_t i = 0; i <= depth(); ++i) {
-      Context<P>& c = contexts_[i];
-      c.shape = shape_;
-      const Arenas& arenas = *block_at(i).arenas;
-      place(c, arenas, Space::accumulator, cutter);
-      place(c, arenas, Space::epilogue, cutter);
-      if (arenas.prologue_adds) place(c, arenas, Space::prologue, cutter);
+    for (Stage& stage : stages_) {
+      stage.context.shape = stage.shape;
+      place(stage, Space::accumulator, cutter);
+      place(stage, Space::epilogue, cutter);
+      if (stage.block->arenas->prologue_adds) place(stage, Space::prologue, cutter);
     }
     zeroed_bytes_ = cutter.used() - begin;
     batch_.inputs = cutter.take<int>(tokens);
-    batch_.targets = cutter.take<int>(tokens);
-    streams_ = cutter.take<Activation>(static_cast<Index>(depth() + 1) * tokens * width);
-    normed_ = cutter.take<Activation>(tokens * width);
-    logits_ = cutter.take<float>(tokens * o_.vocab_size);
-    d_logits_ = cutter.take<Activation>(tokens * o_.vocab_size);
-    for (Activation*& d : d_stream_) d = cutter.take<Activation>(tokens * width);
-    for (std::size_t i = 0; i <= depth(); ++i) {
-      Context<P>& c = contexts_[i];
-      const Arenas& arenas = *block_at(i).arenas;
-      place(c, arenas, Space::saved, cutter);
-      if (!arenas.prologue_adds) place(c, arenas, Space::prologue, cutter);
+    batch_.input_stride = shape_.length;
+    batch_.targets = cutter.take<int>(head_tokens);
+    Activation* between = cutter.take<Activation>(tokens * width);
+    for (std::size_t i = 0; i < stages_.size(); ++i) {
+      if (begins_decoder(i)) {
+        encoded_ = between;
+        between = cutter.take<Activation>(head_tokens * width);
+      }
+      stages_[i].x = between;
+      between = cutter.take<Activation>(stages_[i].shape.tokens() * width);
+      stages_[i].y = between;
+    }
+    logits_ = cutter.take<float>(head_tokens * o_.vocab_size);
+    d_logits_ = cutter.take<Activation>(head_tokens * o_.vocab_size);
+    for (Activation*& d : d_stream_) d = cutter.take<Activation>(std::max(tokens, head_tokens) * width);
+    for (Stage& stage : stages_) {
+      const Arenas& arenas = *stage.block->arenas;
+      place(stage, Space::saved, cutter);
+      if (!arenas.prologue_adds) place(stage, Space::prologue, cutter);
       std::vector<Index> bytes(static_cast<std::size_t>(arenas.prepared_count));
-      block_at(i).prepared_bytes(shape_, bytes.data());
-      for (Index b : bytes) prepared_[i].push_back(cutter.take<std::byte>(b));
+      stage.block->prepared_bytes(stage.shape, bytes.data());
+      for (Index b : bytes) stage.prepared.push_back(cutter.take<std::byte>(b));
     }
     // All layers share one scratch arena.
     const Cutter before = cutter;
     Cutter end = cutter;
-    for (Context<P>& c : contexts_) {
+    for (Stage& stage : stages_) {
       cutter = before;
-      place(c, *block_at(static_cast<std::size_t>(&c - contexts_.data())).arenas, Space::scratch, cutter);
+      place(stage, Space::scratch, cutter);
       if (cutter.used() > end.used()) end = cutter;
     }
     cutter = end;
   }
 
-  void run(Queue& queue, const Weights<P>& w, std::size_t i, Phase phase) const {
-    Context<P> c = contexts_[i];
-    const ParameterLayout::Part part = part_at(i);
-    c.parameters = w.parameters + part.parameters;
-    c.factors = w.factors + part.parameters;
-    c.constants = w.constants + part.constants;
-    c.parameter_gradients = gradients_ + part.parameters;
-    c.prepared = prepared_[i].data();
+  void run(Queue& queue, const Weights<P>& w, const Stage& stage, Phase phase) const {
+    Context<P> c = stage.context;
+    c.parameters = w.parameters + stage.part.parameters;
+    c.factors = w.factors + stage.part.parameters;
+    c.constants = w.constants + stage.part.constants;
+    c.parameter_gradients = gradients_ + stage.part.parameters;
+    c.prepared = stage.prepared.data();
     c.queue = &queue;
-    c.at(Space::input) = reinterpret_cast<std::byte*>(stream(i));
-    c.at(Space::output) = reinterpret_cast<std::byte*>(stream(i + 1));
+    c.at(Space::input) = reinterpret_cast<std::byte*>(stage.x);
+    c.at(Space::output) = reinterpret_cast<std::byte*>(stage.y);
     c.at(Space::output_gradient) = reinterpret_cast<std::byte*>(dy_);
     c.at(Space::input_gradient) = reinterpret_cast<std::byte*>(dx_);
-    block_at(i).run[static_cast<int>(phase)](c);
+    stage.block->run[static_cast<int>(phase)](c);
   }
 
   const Architecture<P>& a_;
   const ModelOptions& o_;
   const ParameterLayout& layout_;
   Shape shape_;
+  Shape head_shape_;
+  std::vector<Stage> stages_;
   DeviceBatch batch_;
   float* gradients_ = nullptr;
   void* zeroed_ = nullptr;
   Index zeroed_bytes_ = 0;
-  Activation* streams_ = nullptr;
-  Activation* normed_ = nullptr;
+  Activation* encoded_ = nullptr;  ///< what an auto-encoder pools
   float* logits_ = nullptr;
   Activation* d_logits_ = nullptr;
   Activation* d_stream_[2]{};
   Activation* dy_ = nullptr;
   Activation* dx_ = nullptr;
-  std::vector<Context<P>> contexts_;
-  std::vector<std::vector<std::byte*>> prepared_;
 };
 
 }  // namespace mad::cuda

@@ -14,17 +14,16 @@ namespace mad::cuda {
 /// 2021, arXiv 2104.09864, equation 34).
 inline const float2* rotation_table(Queue& queue, int rotary, double base, Index max_length) {
   const Index pairs = rotary / 2;
-  return queue.table<float2>({static_cast<double>(rotary), base, static_cast<double>(max_length), 0},
-                             max_length * pairs, [&](float2* to) {
-                               for (Index j = 0; j < pairs; ++j) {
-                                 const double frequency = std::pow(base, -2.0 * static_cast<double>(j) / rotary);
-                                 for (Index t = 0; t < max_length; ++t) {
-                                   const double angle = static_cast<double>(t) * frequency;
-                                   to[t * pairs + j] = {static_cast<float>(std::cos(angle)),
-                                                        static_cast<float>(std::sin(angle))};
-                                 }
-                               }
-                             });
+  return queue.table<float2>(
+      {static_cast<double>(rotary), base, static_cast<double>(max_length), 0}, max_length * pairs, [&](float2* to) {
+        for (Index j = 0; j < pairs; ++j) {
+          const double frequency = std::pow(base, -2.0 * static_cast<double>(j) / rotary);
+          for (Index t = 0; t < max_length; ++t) {
+            const double angle = static_cast<double>(t) * frequency;
+            to[t * pairs + j] = {static_cast<float>(std::cos(angle)), static_cast<float>(std::sin(angle))};
+          }
+        }
+      });
 }
 
 /// How the channels of a head turn: pairs (j, j + rotary/2), or (2j, 2j+1) where interleaved; channels from `rotary` on
@@ -34,7 +33,8 @@ struct Rotation {
   int rotary;
   bool interleaved;
 
-  /// Channel i of the head x (any indexable numbers) at a position, turned with the angle, or against it if `sign` is -1.
+  /// Channel i of the head x (any indexable numbers) at a position, turned with the angle, or against it if `sign` is
+  /// -1.
   template <class X>
   __device__ float turned(const X& x, int i, int position, float sign) const {
     const float own = to_float(x[i]);

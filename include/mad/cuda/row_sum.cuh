@@ -35,8 +35,8 @@ __device__ inline void sum_groups(float (&x)[Chunk]) {
 
 /// Block (x, y): columns from 32 Chunk x on, of a share of the rows. The last block of some columns adds up the shares.
 template <int Chunk, class T>
-__global__ void __launch_bounds__(lanes* groups)
-    add_rows(const T* x, std::size_t stride, unsigned rows, unsigned columns, float* partial, int* counters, float* to) {
+__global__ void __launch_bounds__(lanes* groups) add_rows(const T* x, std::size_t stride, unsigned rows,
+                                                          unsigned columns, float* partial, int* counters, float* to) {
   const unsigned column = (blockIdx.x * lanes + threadIdx.x) * Chunk;
   const unsigned share = (rows + gridDim.y - 1) / gridDim.y;
   const unsigned begin = blockIdx.y * share;
@@ -81,9 +81,8 @@ void launch(Queue& queue, View<const T> x, Index rows, Index columns, float* to)
   const Index wanted = std::max<Index>(1, 4 * queue.multiprocessors() / tiles);
   const Index shares = std::clamp<Index>(rows / (4 * groups), 1, wanted);
   float* partial = queue.take<float>(shares * columns);
-  queue.launch("a sum over rows", add_rows<Chunk, T>,
-               dim3(static_cast<unsigned>(tiles), static_cast<unsigned>(shares)), dim3(lanes, groups), 0, x.data,
-               x.stride, rows, columns, partial, queue.counters(tiles), to);
+  queue.launch("a sum over rows", add_rows<Chunk, T>, dim3(static_cast<unsigned>(tiles), static_cast<unsigned>(shares)),
+               dim3(lanes, groups), 0, x.data, x.stride, rows, columns, partial, queue.counters(tiles), to);
 }
 
 }  // namespace row_sum_detail
@@ -92,8 +91,8 @@ void launch(Queue& queue, View<const T> x, Index rows, Index columns, float* to)
 template <class T>
 void add_row_sums(Queue& queue, View<const T> x, Index rows, Index columns, float* to) {
   // Four columns at a time where rows begin at multiples of four.
-  const bool whole = columns % 4 == 0 && x.stride % 4 == 0 &&
-                     reinterpret_cast<std::uintptr_t>(x.data) % (4 * sizeof(T)) == 0;
+  const bool whole =
+      columns % 4 == 0 && x.stride % 4 == 0 && reinterpret_cast<std::uintptr_t>(x.data) % (4 * sizeof(T)) == 0;
   if (whole)
     row_sum_detail::launch<4, T>(queue, x, rows, columns, to);
   else

@@ -123,8 +123,8 @@ __device__ inline void enter(const Summaries& from, int entry, int chunks, int k
     const float total = from.decay[Summaries::at(entry, chunks, j, 1, 0, Channels, channel)];
 #pragma unroll
     for (int n = 0; n < States; ++n)
-      state[n] = expf(total * a[n]) * state[n] +
-                 from.state[Summaries::at(entry, chunks, j, States, n, Channels, channel)];
+      state[n] =
+          expf(total * a[n]) * state[n] + from.state[Summaries::at(entry, chunks, j, States, n, Channels, channel)];
   }
 }
 
@@ -232,8 +232,8 @@ __global__ void __launch_bounds__(32 * warps<Channels>)
     const float total = from.decay[Summaries::at(entry, chunks, j, 1, 0, Channels, channel)];
 #pragma unroll
     for (int n = 0; n < States; ++n)
-      later[n] = expf(total * a[n]) * later[n] +
-                 from.gradient[Summaries::at(entry, chunks, j, States, n, Channels, channel)];
+      later[n] =
+          expf(total * a[n]) * later[n] + from.gradient[Summaries::at(entry, chunks, j, States, n, Channels, channel)];
   }
   if (!here) {
 #pragma unroll
@@ -307,14 +307,15 @@ __global__ void __launch_bounds__(32 * warps<Channels>)
   }
   if (!here) return;
 #pragma unroll
-  for (int n = 0; n < States; ++n) d.a[((std::size_t{blockIdx.z} * chunks + k) * Channels + channel) * States + n] = d_a[n];
+  for (int n = 0; n < States; ++n)
+    d.a[((std::size_t{blockIdx.z} * chunks + k) * Channels + channel) * States + n] = d_a[n];
   d.skip[(std::size_t{blockIdx.z} * chunks + k) * Channels + channel] = d_skip;
 }
 
 /// dB and dC from the parts of the blocks along the channels.
 template <int States, class T>
-__global__ void __launch_bounds__(256) finish(const float* bc, int parts, T* d_b, std::size_t b_stride, T* d_c,
-                                              std::size_t c_stride, unsigned tokens) {
+__global__ void __launch_bounds__(256)
+    finish(const float* bc, int parts, T* d_b, std::size_t b_stride, T* d_c, std::size_t c_stride, unsigned tokens) {
   const unsigned index = blockIdx.x * blockDim.x + threadIdx.x;
   if (index >= tokens * 2 * States) return;
   float sum = 0;

@@ -16,9 +16,8 @@ inline constexpr int strip = 16;
 
 /// y[t,c] = b[c] + sum_j w[c,j] x[t-(K-1)+j, c mod Width]. Thread: one channel, one strip.
 template <int Kernel, int Channels, int Width, class T, class U>
-__global__ void __launch_bounds__(128)
-    forward(const T* x, std::size_t x_stride, const float* weight, const float* bias, U* y, std::size_t y_stride,
-            int length) {
+__global__ void __launch_bounds__(128) forward(const T* x, std::size_t x_stride, const float* weight, const float* bias,
+                                               U* y, std::size_t y_stride, int length) {
   const int channel = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x);
   if (channel >= Channels) return;
   const int first = static_cast<int>(blockIdx.y) * strip;
@@ -31,7 +30,9 @@ __global__ void __launch_bounds__(128)
   for (int j = 0; j < Kernel; ++j) {
     w[j] = weight[channel * Kernel + j];
     const int back = j - Kernel;  // before the first token
-    window[j] = first + back >= 0 ? to_float(x[static_cast<std::ptrdiff_t>(back) * static_cast<std::ptrdiff_t>(x_stride)]) : 0.0f;
+    window[j] = first + back >= 0
+                    ? to_float(x[static_cast<std::ptrdiff_t>(back) * static_cast<std::ptrdiff_t>(x_stride)])
+                    : 0.0f;
   }
   const float shift = bias != nullptr ? bias[channel] : 0.0f;
   const int count = min(strip, length - first);
@@ -119,8 +120,7 @@ struct Kernel<&ops::short_conv_op> {
     const auto y = call.out();
     const float* bias = nullptr;
     if constexpr (C::has(2)) bias = call.template in<2>().data;
-    call.queue().launch("a short convolution",
-                        short_conv_detail::forward<kernel, channels, C::operand(0).width, T, U>,
+    call.queue().launch("a short convolution", short_conv_detail::forward<kernel, channels, C::operand(0).width, T, U>,
                         short_conv_detail::grid(call.shape(), channels), dim3(128), 0, x.data, x.stride,
                         call.template in<1>().data, bias, y.data, y.stride, call.shape().length);
   }

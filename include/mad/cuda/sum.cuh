@@ -42,8 +42,8 @@ __global__ void __launch_bounds__(128)
 
 /// One warp per element of the result: for a single column.
 template <int Wide, class T, class U>
-__global__ void __launch_bounds__(128) sum_columns(const T* x, std::size_t x_stride, U* y, std::size_t y_stride,
-                                                   unsigned rows) {
+__global__ void __launch_bounds__(128)
+    sum_columns(const T* x, std::size_t x_stride, U* y, std::size_t y_stride, unsigned rows) {
   const unsigned row = (blockIdx.x * blockDim.x + threadIdx.x) / 32;
   if (row >= rows) return;
   float sum = 0;
@@ -53,8 +53,8 @@ __global__ void __launch_bounds__(128) sum_columns(const T* x, std::size_t x_str
 }
 
 template <class T, class U>
-__global__ void __launch_bounds__(256) copy_columns(const T* x, std::size_t x_stride, U* y, std::size_t y_stride,
-                                                    unsigned width, unsigned elements) {
+__global__ void __launch_bounds__(256)
+    copy_columns(const T* x, std::size_t x_stride, U* y, std::size_t y_stride, unsigned width, unsigned elements) {
   const unsigned index = blockIdx.x * blockDim.x + threadIdx.x;
   if (index >= elements) return;
   const std::size_t row = index / width;
@@ -63,8 +63,8 @@ __global__ void __launch_bounds__(256) copy_columns(const T* x, std::size_t x_st
 }
 
 template <class T>
-__global__ void __launch_bounds__(256) add_to(const T* x, std::size_t x_stride, float* y, std::size_t y_stride,
-                                              unsigned width, unsigned elements) {
+__global__ void __launch_bounds__(256)
+    add_to(const T* x, std::size_t x_stride, float* y, std::size_t y_stride, unsigned width, unsigned elements) {
   const unsigned index = blockIdx.x * blockDim.x + threadIdx.x;
   if (index >= elements) return;
   const std::size_t row = index / width;

@@ -18,8 +18,17 @@ struct Examples {
   Index columns = 0;
 };
 
+/// What the optimiser keeps, in the order of the model's layout on the host.
+struct Moments {
+  std::vector<float> first;  ///< empty for SGD
+  std::vector<float> second;
+  Index steps = 0;
+};
+
 /// Trains a model on examples that stay on the device. `start_...` puts work into the model's stream and returns;
 /// `finish` waits for it. Runs of several models go side by side if all are started before one is waited for.
+///
+/// A training loss that is no finite number stops the optimiser: the parameters stay what they were before that step.
 template <class P>
 class Training {
 public:
@@ -45,7 +54,7 @@ public:
     factors_ = Buffer<StepFactors>(static_cast<Index>(segments_.size()), "the optimiser's factors");
     progress_ = Buffer<Progress>(1, "the progress");
     order_ = Buffer<int>(train.rows, "the order of the examples");
-    metrics_ = Buffer<StepMetrics>(batches(std::max(train.rows, test.rows)), "the metrics");
+    metrics_ = Buffer<StepMetrics>(train_batches() + test_batches(), "the metrics");
     const Index moments = settings.adamw ? model.device_layout().size : 0;
     first_moment_ = Buffer<float>(moments, "the optimiser's moments");
     second_moment_ = Buffer<float>(moments, "the optimiser's moments");
@@ -66,12 +75,11 @@ public:
   void start_epoch(std::span<const Index> order, const Rate& rate) {
     begin_epoch(order, rate);
     for (Index b = 0; b < train_batches(); ++b) start_step(b);
-    running_ = train_batches();
   }
 
-  /// The same in steps: `begin_epoch`, then `start_step` for each batch in order.
+  /// The same in steps: `begin_epoch`, then `start_step` for each batch in order, from \p first on.
   template <class Rate>
-  void begin_epoch(std::span<const Index> order, const Rate& rate) {
+  void begin_epoch(std::span<const Index> order, const Rate& rate, Index first = 0) {
     finish();
     if (static_cast<Index>(order.size()) != train_.rows)
       throw Error("training: the order names " + std::to_string(order.size()) + " examples, there are " +
@@ -79,29 +87,64 @@ public:
     host_order_.assign(order.begin(), order.end());
     host_rates_.clear();
     for (const Segment& s : segments_) host_rates_.push_back(rate(s.own_rate));
+    host_position_ = static_cast<int>(first);
     copy_in(order_.data(), std::span<const int>(host_order_));
     copy_in(rates_.data(), std::span<const double>(host_rates_));
-    rewind();
+    copy_in(&progress_.data()->position, std::span<const int>(&host_position_, 1));
   }
-  void start_step(Index batch) { graph(train_graphs_, train_.rows, batch).launch(model_.queue().stream()); }
+  void start_step(Index batch) {
+    graph(train_graphs_, train_.rows, batch).launch(model_.queue().stream());
+    expect(batch, 1);
+  }
 
-  /// Starts an evaluation of the training or the test examples, in order.
+  /// Starts an evaluation of the training or the test examples, in order. It may follow the steps of an epoch at once;
+  /// metrics of an epoch and of the training examples must be fetched before the others are measured.
   void start_evaluation(bool of_test) {
-    finish();
-    rewind();
+    model_.device().use();
+    if (!of_test) finish();
+    model_.queue().zero(&progress_.data()->position, sizeof(int));
     const Index rows = of_test ? test_.rows : train_.rows;
     auto& graphs = of_test ? test_graphs_ : train_evaluation_graphs_;
     for (Index b = 0; b < batches(rows); ++b) graph(graphs, rows, b).launch(model_.queue().stream());
-    running_ = batches(rows);
+    expect(of_test ? train_batches() : 0, batches(rows));
   }
 
   /// Waits for the work that was started and returns the metrics of its batches, in order.
   std::vector<StepMetrics> finish() {
     model_.device().use();
     std::vector<StepMetrics> metrics;
-    if (running_ > 0) metrics = metrics_.download(model_.queue().stream(), 0, running_);
-    running_ = 0;
+    for (const auto& [first, count] : std::exchange(expected_, {})) {
+      const std::vector<StepMetrics> part = metrics_.download(model_.queue().stream(), first, count);
+      metrics.insert(metrics.end(), part.begin(), part.end());
+    }
     return metrics;
+  }
+
+  /// The optimiser's state, to go on from it bit for bit.
+  Moments moments() {
+    model_.device().use();
+    const cudaStream_t stream = model_.queue().stream();
+    const auto fetch = [&](const Buffer<float>& from) {
+      if (from.size() == 0) return std::vector<float>{};
+      return pack_together(from.download(stream), model_.layout(), model_.device_layout());
+    };
+    return {fetch(first_moment_), fetch(second_moment_), steps()};
+  }
+  /// \throws Error if the moments are another model's or another optimiser's.
+  void set_moments(const Moments& moments) {
+    finish();
+    const cudaStream_t stream = model_.queue().stream();
+    const auto put = [&](std::span<const float> values, Buffer<float>& to) {
+      const Index expected = to.size() == 0 ? 0 : model_.layout().size;
+      if (static_cast<Index>(values.size()) != expected)
+        throw Error("training: the optimiser's moments have " + std::to_string(values.size()) + " elements, expected " +
+                    std::to_string(expected));
+      if (expected > 0) to.upload(spread_out(values, model_.layout(), model_.device_layout()), stream);
+    };
+    put(moments.first, first_moment_);
+    put(moments.second, second_moment_);
+    const Progress progress{.steps = moments.steps};
+    progress_.upload(std::span(&progress, 1), stream);
   }
 
   /// Sequences in a batch: the last of a set may be smaller.
@@ -119,7 +162,10 @@ private:
     Buffer<int> targets;
 
     Data(Model<P>& model, const Examples& e)
-        : rows(e.rows), columns(e.columns), inputs(e.rows * e.columns, "examples"), targets(e.rows * e.columns, "examples") {
+        : rows(e.rows),
+          columns(e.columns),
+          inputs(e.rows * e.columns, "examples"),
+          targets(e.rows * e.columns, "examples") {
       model.check_lengths(e.columns, e.columns);
       if (e.rows < 1) throw UsageError("training: a set of examples is empty; it needs at least 1");
       model.check_ids(e.inputs, false);
@@ -180,9 +226,10 @@ private:
                  rates_.data(), segments_.size(), factors_.data());
   }
 
-  CrossEntropy<Activation> metrics_place() {
+  /// Metrics of the test batches lie behind those of the training batches.
+  CrossEntropy<Activation> metrics_place(const Data& data) {
     CrossEntropy<Activation> n{};
-    n.metrics = metrics_.data();
+    n.metrics = metrics_.data() + (&data == &test_ ? train_batches() : 0);
     n.position = &progress_.data()->position;
     return n;
   }
@@ -192,26 +239,31 @@ private:
     const Weights<P> w = model_.weights();
     select(pass, train_, true);
     pass.forward(queue, w);
-    pass.loss(queue, metrics_place(), true);
+    CrossEntropy<Activation> place = metrics_place(train_);
+    place.diverged = &progress_.data()->diverged;
+    pass.loss(queue, place, true);
     pass.backward(queue, w);
     queue.release();
-    queue.launch("the optimiser",
-                 settings_.adamw ? optimizer_detail::update<true, Activation> : optimizer_detail::update<false, Activation>,
-                 dim3(static_cast<unsigned>(pieces_.size())), dim3(optimizer_detail::threads), 0, settings_,
-                 pieces_.data(), factors_.data(), model_.parameter_data(), model_.factors(), pass.gradients(),
-                 first_moment_.data(), second_moment_.data(), progress_.data(), queue.counters(1));
+    queue.launch(
+        "the optimiser",
+        settings_.adamw ? optimizer_detail::update<true, Activation> : optimizer_detail::update<false, Activation>,
+        dim3(static_cast<unsigned>(pieces_.size())), dim3(optimizer_detail::threads), 0, settings_, pieces_.data(),
+        factors_.data(), model_.parameter_data(), model_.factors(), pass.gradients(), first_moment_.data(),
+        second_moment_.data(), progress_.data(), queue.counters(1));
   }
 
   void evaluation(Pass<P>& pass, const Data& data) {
     select(pass, data, false);
     pass.forward(model_.queue(), model_.weights());
-    pass.loss(model_.queue(), metrics_place(), false);
+    pass.loss(model_.queue(), metrics_place(data), false);
   }
 
-  /// The next batch is the first.
-  void rewind() {
-    model_.device().use();
-    model_.queue().zero(&progress_.data()->position, sizeof(int));
+  /// Notes that `count` batches leave metrics from place `first` on.
+  void expect(Index first, Index count) {
+    if (!expected_.empty() && expected_.back().first + expected_.back().second == first)
+      expected_.back().second += count;
+    else
+      expected_.emplace_back(first, count);
   }
 
   template <class T>
@@ -228,6 +280,7 @@ private:
   std::vector<Segment> segments_;
   std::vector<int> host_order_;
   std::vector<double> host_rates_;
+  int host_position_ = 0;
   Buffer<Segment> device_segments_;
   Buffer<Piece> pieces_;
   Buffer<double> rates_;
@@ -242,7 +295,7 @@ private:
   Graphs train_graphs_;
   Graphs train_evaluation_graphs_;
   Graphs test_graphs_;
-  Index running_ = 0;
+  std::vector<std::pair<Index, Index>> expected_;  ///< places of metrics that are on their way: first, count
 };
 
 }  // namespace mad::cuda

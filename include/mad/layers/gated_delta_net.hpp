@@ -50,7 +50,7 @@ template <GatedDeltaNetOptions O>
 struct GatedDeltaNetLayer {
   static_assert(O.head_width > 0 && O.heads >= 0 && O.value_heads >= 0,
                 "mad: gated-delta-net: head_width is at least 1; heads and value_heads are numbers of heads, or 0");
-  static_assert(O.heads == 0 || O.value_heads % O.heads == 0,
+  static_assert(O.heads <= 0 || O.value_heads % (O.heads > 0 ? O.heads : 1) == 0,
                 "mad: gated-delta-net: value_heads must be a multiple of heads");
   static_assert(O.expand_v * O.head_width >= 1 &&
                     O.expand_v * O.head_width == static_cast<int>(O.expand_v * O.head_width),

@@ -186,17 +186,18 @@ struct RWKV7TimeMixerLayer {
     const auto mix = [&](Name vector, double exponent) {
       return x + delta * rwkv7::channel_vector(x, vector, rwkv::ramp(exponent * depth.sigma, 0, true));
     };
+    const auto head_dim = static_cast<double>(O.head_dim);
     const auto line = [&](Name vector, double middle, double slope, double bend) {
       return rwkv7::channel_vector(
           x, vector,
-          {.kind = Initial::Kind::filled, .fill = &rwkv7::fill_line, .number = {middle, slope, bend, O.head_dim}});
+          {.kind = Initial::Kind::filled, .fill = &rwkv7::fill_line, .number = {middle, slope, bend, head_dim}});
     };
     const Value r = rwkv7::linear_from(mix("x_r", 0.2), D, "receptance", rwkv7::orthogonal(1));
     const Value key = rwkv7::linear_from(mix("x_k", 0.7), D, "key", rwkv7::orthogonal(0.1));
     const Value v = rwkv7::linear_from(mix("x_v", 0.7), D, "value", rwkv7::orthogonal(1));
 
     const Value w0 = rwkv7::channel_vector(
-        x, "w0", {.kind = Initial::Kind::filled, .fill = &rwkv7::fill_decay, .number = {depth.rho, O.head_dim}});
+        x, "w0", {.kind = Initial::Kind::filled, .fill = &rwkv7::fill_decay, .number = {depth.rho, head_dim}});
     const int decay_rank = O.decay_rank > 0 ? O.decay_rank : rwkv7::decay_rank(D);
     const Value raw_w = w0 + rwkv7::widen(tanh(rwkv7::narrow(mix("x_w", 0.9), "w1", decay_rank)), "w2", D);
     const Value log_w = sigmoid(raw_w) * -0.60653065971263342360;  // exp(-1/2)

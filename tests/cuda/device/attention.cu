@@ -15,7 +15,10 @@ std::string refusal_of_device(int index) {
   return {};
 }
 
-template std::unique_ptr<DeviceModel> make_device_model<MultiHeadNet, 64, Norm::layer_norm>(Precision, const ModelOptions&, std::uint64_t);
-template std::unique_ptr<DeviceModel> make_device_model<SlidingNet, 64, Norm::rms_norm>(Precision, const ModelOptions&, std::uint64_t);
+template std::unique_ptr<DeviceModel> make_device_model<MultiHeadNet, 64, Norm::layer_norm>(Precision,
+                                                                                            const ModelOptions&,
+                                                                                            std::uint64_t);
+template std::unique_ptr<DeviceModel> make_device_model<SlidingNet, 64, Norm::rms_norm>(Precision, const ModelOptions&,
+                                                                                        std::uint64_t);
 
 }  // namespace mad::testing

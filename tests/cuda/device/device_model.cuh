@@ -36,10 +36,9 @@ public:
   std::vector<double> train(const TokenRows& train, const TokenRows& test, const TrainingRecipe& recipe,
                             const std::vector<std::vector<Index>>& orders) override {
     const auto examples = [](const TokenRows& r) { return cuda::Examples{r.inputs, r.targets, r.rows, r.length}; };
-    cuda::Training<P> training(model_, examples(train), examples(test), recipe.batch_size,
-                               {.adamw = recipe.adamw,
-                                .weight_decay = recipe.weight_decay,
-                                .honour_marks = recipe.honour_marks});
+    cuda::Training<P> training(
+        model_, examples(train), examples(test), recipe.batch_size,
+        {.adamw = recipe.adamw, .weight_decay = recipe.weight_decay, .honour_marks = recipe.honour_marks});
     std::vector<double> losses;
     const auto keep = [&](const std::vector<cuda::StepMetrics>& metrics) {
       for (const cuda::StepMetrics& m : metrics) losses.push_back(m.loss);

@@ -4,6 +4,7 @@
 
 namespace mad::testing {
 
-template std::unique_ptr<DeviceModel> make_device_model<MambaNet, 64, Norm::layer_norm>(Precision, const ModelOptions&, std::uint64_t);
+template std::unique_ptr<DeviceModel> make_device_model<MambaNet, 64, Norm::layer_norm>(Precision, const ModelOptions&,
+                                                                                        std::uint64_t);
 
 }  // namespace mad::testing

@@ -4,6 +4,7 @@
 
 namespace mad::testing {
 
-template std::unique_ptr<DeviceModel> make_device_model<MixedNet, 128, Norm::rms_norm>(Precision, const ModelOptions&, std::uint64_t);
+template std::unique_ptr<DeviceModel> make_device_model<MixedNet, 128, Norm::rms_norm>(Precision, const ModelOptions&,
+                                                                                       std::uint64_t);
 
 }  // namespace mad::testing

@@ -5,9 +5,7 @@
 using namespace mad;
 using namespace mad::testing;
 
-TEST_CASE("attention on the device agrees with the CPU") {
-  compare_shapes<MultiHeadNet, 64, Norm::layer_norm>();
-}
+TEST_CASE("attention on the device agrees with the CPU") { compare_shapes<MultiHeadNet, 64, Norm::layer_norm>(); }
 
 TEST_CASE("windows, shared keys and RMSNorm on the device agree with the CPU") {
   compare_shapes<SlidingNet, 64, Norm::rms_norm>();
@@ -17,17 +15,11 @@ TEST_CASE("a single wide head on the device agrees with the CPU") {
   compare_shapes<SingleHeadNet, 128, Norm::layer_norm>();
 }
 
-TEST_CASE("heads of odd width on the device agree with the CPU") {
-  compare_shapes<OddNet, 36, Norm::layer_norm>();
-}
+TEST_CASE("heads of odd width on the device agree with the CPU") { compare_shapes<OddNet, 36, Norm::layer_norm>(); }
 
-TEST_CASE("Hyena on the device agrees with the CPU") {
-  compare_shapes<HyenaNet, 64, Norm::layer_norm>();
-}
+TEST_CASE("Hyena on the device agrees with the CPU") { compare_shapes<HyenaNet, 64, Norm::layer_norm>(); }
 
-TEST_CASE("Mamba on the device agrees with the CPU") {
-  compare_shapes<MambaNet, 64, Norm::layer_norm>();
-}
+TEST_CASE("Mamba on the device agrees with the CPU") { compare_shapes<MambaNet, 64, Norm::layer_norm>(); }
 
 TEST_CASE("a mixture of layers on long sequences agrees with the CPU") {
   if (no_device()) return;

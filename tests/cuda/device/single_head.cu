@@ -4,7 +4,10 @@
 
 namespace mad::testing {
 
-template std::unique_ptr<DeviceModel> make_device_model<SingleHeadNet, 128, Norm::layer_norm>(Precision, const ModelOptions&, std::uint64_t);
-template std::unique_ptr<DeviceModel> make_device_model<OddNet, 36, Norm::layer_norm>(Precision, const ModelOptions&, std::uint64_t);
+template std::unique_ptr<DeviceModel> make_device_model<SingleHeadNet, 128, Norm::layer_norm>(Precision,
+                                                                                              const ModelOptions&,
+                                                                                              std::uint64_t);
+template std::unique_ptr<DeviceModel> make_device_model<OddNet, 36, Norm::layer_norm>(Precision, const ModelOptions&,
+                                                                                      std::uint64_t);
 
 }  // namespace mad::testing

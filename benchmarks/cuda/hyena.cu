@@ -1,6 +1,0 @@
-// Copyright 2026 The mad authors. SPDX-License-Identifier: Apache-2.0
-#include "step_time.cuh"
-
-mad::benchmark::Measure mad::benchmark::find_hyena(const std::string& precision) {
-  return find<Stack<Hyena, SwiGLU, Hyena, SwiGLU>>(precision);
-}

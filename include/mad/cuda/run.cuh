@@ -1,0 +1,156 @@
+// Copyright 2026 The mad authors. SPDX-License-Identifier: Apache-2.0
+/// \file
+/// The device as the trainer sees it (train/accelerator.hpp): a model, and a run of it.
+#pragma once
+
+#include <mad/cuda/training.cuh>
+#include <mad/train/accelerator.hpp>
+
+#include <array>
+#include <memory>
+
+namespace mad::cuda {
+
+/// A place in a stream. Waiting for it leaves the processor to others.
+class Milestone {
+public:
+  Milestone() {
+    check(cudaEventCreateWithFlags(&event_, cudaEventDisableTiming | cudaEventBlockingSync), "create an event");
+  }
+  Milestone(const Milestone&) = delete;
+  Milestone& operator=(const Milestone&) = delete;
+  ~Milestone() { cudaEventDestroy(event_); }
+
+  void set(cudaStream_t stream) { check(cudaEventRecord(event_, stream), "mark a place in a stream"); }
+  /// Returns at once if it was never set.
+  void wait() const { check(cudaEventSynchronize(event_), "wait for the device"); }
+
+private:
+  cudaEvent_t event_ = nullptr;
+};
+
+/// `Training` under the trainer's protocol.
+template <class P>
+class RunOf final : public train::DeviceRun {
+public:
+  RunOf(Model<P>& model, const train::ExampleSpan& train, const train::ExampleSpan& test, Index batch_size,
+        const train::OptimizerSettings& settings)
+      : model_(model),
+        rows_{train.rows, test.rows},
+        training_(model, {train.inputs, train.targets, train.rows, train.columns},
+                  {test.inputs, test.targets, test.rows, test.columns}, batch_size, settings_of(settings)),
+        best_(model.device_layout().size, "the best parameters") {}
+
+  void begin_epoch(std::span<const Index> order, const train::Schedule& schedule, Index first) override {
+    finish();
+    training_.begin_epoch(
+        order, [&](double own) { return own > 0 ? schedule.rate(own) : schedule.rate(); }, first);
+    next_ = first;
+  }
+
+  void start_step() override {
+    model_.device().use();
+    training_.start_step(next_);
+    sequences_.push_back(training_.sequences(rows_[0], next_));
+    ++next_;
+    if (next_ % pace != 0) return;
+    // The host runs ahead of the device, but not so far that it could no longer stop it.
+    Milestone& milestone = milestones_[static_cast<std::size_t>(next_ / pace % 2)];
+    milestone.wait();
+    milestone.set(stream());
+  }
+
+  void start_evaluation(train::Half half) override {
+    const bool of_test = half == train::Half::test;
+    const Index rows = rows_[of_test ? 1 : 0];
+    if (!of_test) finish();
+    training_.start_evaluation(of_test);
+    for (Index b = 0; b < training_.batches(rows); ++b) sequences_.push_back(training_.sequences(rows, b));
+  }
+
+  std::vector<train::BatchResult> finish() override {
+    model_.device().use();
+    if (!sequences_.empty()) {
+      milestones_[0].set(stream());
+      milestones_[0].wait();
+    }
+    const std::vector<StepMetrics> metrics = training_.finish();
+    std::vector<train::BatchResult> results;
+    for (std::size_t i = 0; i < metrics.size(); ++i) {
+      const StepMetrics& m = metrics[i];
+      results.push_back({.metrics = {m.loss, m.accuracy, m.perplexity, m.micro_accuracy},
+                         .counted = m.counted,
+                         .sequences = sequences_[i]});
+    }
+    sequences_.clear();
+    return results;
+  }
+
+  void keep_best() override { copy(model_.parameter_data(), best_.data()); }
+  void return_to_best() override {
+    copy(best_.data(), model_.parameter_data());
+    model_.round_parameters();
+  }
+
+  void read(train::RunNumbers& to) override {
+    to.parameters = model_.parameters();
+    to.best = pack_together(best_.download(stream()), model_.layout(), model_.device_layout());
+    Moments moments = training_.moments();
+    to.steps = moments.steps;
+    to.first_moment = std::move(moments.first);
+    to.second_moment = std::move(moments.second);
+  }
+  void write(const train::RunNumbers& from) override {
+    model_.set_parameters(from.parameters);
+    best_.upload(spread_out(from.best, model_.layout(), model_.device_layout()), stream());
+    training_.set_moments({from.first_moment, from.second_moment, from.steps});
+  }
+
+private:
+  static constexpr Index pace = 64;  ///< steps between milestones
+
+  static OptimizerSettings settings_of(const train::OptimizerSettings& s) {
+    return {.adamw = s.kind == train::OptimizerKind::adamw,
+            .weight_decay = s.weight_decay,
+            .beta1 = s.beta1,
+            .beta2 = s.beta2,
+            .epsilon = s.epsilon,
+            .honour_marks = s.fidelity == train::Fidelity::intended};
+  }
+
+  cudaStream_t stream() { return model_.queue().stream(); }
+  void copy(const float* from, float* to) {
+    model_.device().use();
+    check(cudaMemcpyAsync(to, from, best_.bytes(), cudaMemcpyDeviceToDevice, stream()), "copy the parameters");
+  }
+
+  Model<P>& model_;
+  std::array<Index, 2> rows_;  ///< examples of the two halves
+  Training<P> training_;
+  Buffer<float> best_;
+  Index next_ = 0;                ///< batch of the epoch
+  std::vector<Index> sequences_;  ///< in the batches that were started
+  std::array<Milestone, 2> milestones_;
+};
+
+/// A model under the trainer's protocol.
+template <class P>
+class DeviceModelOf final : public train::DeviceModel {
+public:
+  DeviceModelOf(Architecture<P> architecture, const ModelOptions& options, std::uint64_t seed, int device)
+      : model_(std::move(architecture), options, seed, device) {}
+
+  const ParameterLayout& layout() const override { return model_.layout(); }
+  std::vector<float> parameters() const override { return model_.parameters(); }
+  void set_parameters(std::span<const float> values) override { model_.set_parameters(values); }
+  std::unique_ptr<train::DeviceRun> begin(const train::ExampleSpan& train, const train::ExampleSpan& test,
+                                          Index batch_size, const train::OptimizerSettings& settings) override {
+    model_.device().use();
+    return std::make_unique<RunOf<P>>(model_, train, test, batch_size, settings);
+  }
+
+private:
+  Model<P> model_;
+};
+
+}  // namespace mad::cuda

@@ -1,0 +1,16 @@
+// Copyright 2026 The mad authors. SPDX-License-Identifier: Apache-2.0
+#include <mad/cuda/expert_linear.cuh>
+#include <mad/cuda/expert_weights.cuh>
+
+#include "device_model.cuh"
+#include "experts.hpp"
+
+namespace mad::testing {
+
+template std::unique_ptr<DeviceModel> make_device_model<DenseMoeNet, 64, Norm::layer_norm>(Precision,
+                                                                                           const ModelOptions&,
+                                                                                           std::uint64_t);
+template std::unique_ptr<DeviceModel> make_device_model<RoutedNet, 64, Norm::layer_norm>(Precision, const ModelOptions&,
+                                                                                         std::uint64_t);
+
+}  // namespace mad::testing

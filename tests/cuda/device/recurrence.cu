@@ -1,0 +1,20 @@
+// Copyright 2026 The mad authors. SPDX-License-Identifier: Apache-2.0
+#include <mad/cuda/linear_recurrence.cuh>
+#include <mad/cuda/rotary.cuh>
+
+#include "device_model.cuh"
+#include "recurrence.hpp"
+
+namespace mad::testing {
+
+template std::unique_ptr<DeviceModel> make_device_model<GatedAlone, 64, Norm::layer_norm>(Precision,
+                                                                                          const ModelOptions&,
+                                                                                          std::uint64_t);
+template std::unique_ptr<DeviceModel> make_device_model<ExpandedAlone, 64, Norm::layer_norm>(Precision,
+                                                                                             const ModelOptions&,
+                                                                                             std::uint64_t);
+template std::unique_ptr<DeviceModel> make_device_model<RetentionAlone, 64, Norm::layer_norm>(Precision,
+                                                                                              const ModelOptions&,
+                                                                                              std::uint64_t);
+
+}  // namespace mad::testing
