@@ -22,7 +22,13 @@ struct Shape {
   static constexpr int rows = 16 * warps;
   static constexpr int tile = Width <= 32 ? 64 : 32;           ///< keys that pass by in the forward pass
   static constexpr int backward_tile = Width <= 32 ? 64 : 16;  ///< keys or queries, in the backward pass
-  static constexpr int depth = Width % 16 == 0 ? 16 : 8;       ///< channels per product
+  /// Rows that are loaded at once, a number of tiles: narrow rows are few bytes, and waiting for them is what takes
+  /// time.
+  static constexpr int loaded = Width <= 16 ? 256 : tile;
+  static constexpr int backward_loaded = Width <= 16 ? 256 : backward_tile;
+  /// Rows of a warp as left factors stay in registers.
+  static constexpr bool kept = Width <= 32;
+  static constexpr int depth = Width % 16 == 0 ? 16 : 8;  ///< channels per product
   static constexpr int depths = Width / depth;
   static constexpr int columns = Width / 8;  ///< blocks of sums per row
 };
@@ -47,11 +53,45 @@ __device__ void load_rows(tensor::Tile<Rows, Width>& to, const BFloat16* from, s
   }
 }
 
-/// The same, turned by position; a thread takes both channels of a pair.
+/// The same, turned by position where all channels turn, in halves; a thread takes a row.
+template <int Rows, int Width, int Threads>
+__device__ void load_whole_turned(tensor::Tile<Rows, Width>& to, const BFloat16* from, std::size_t stride, int first,
+                                  int length, const float2* table) {
+  constexpr int pairs = Width / 2;
+  for (int r = static_cast<int>(threadIdx.x); r < Rows; r += Threads) {
+    float x[Width]{};
+    if (first + r < length) {
+      const BFloat16* row = from + static_cast<std::size_t>(first + r) * stride;
+      float turn[Width];  // cosine and sine of each pair
+#pragma unroll
+      for (int c = 0; c < Width; c += 8) load(row + c, reinterpret_cast<float(&)[8]>(x[c]));
+#pragma unroll
+      for (int c = 0; c < Width; c += 4)
+        load(reinterpret_cast<const float*>(table + (first + r) * pairs) + c, reinterpret_cast<float(&)[4]>(turn[c]));
+#pragma unroll
+      for (int p = 0; p < pairs; ++p) {
+        const float a = x[p];
+        const float b = x[p + pairs];
+        x[p] = a * turn[2 * p] - b * turn[2 * p + 1];
+        x[p + pairs] = a * turn[2 * p + 1] + b * turn[2 * p];
+      }
+    }
+#pragma unroll
+    for (int c = 0; c < Width; c += 8) store(to.row(r) + c, reinterpret_cast<const float(&)[8]>(x[c]));
+  }
+}
+
+/// The same for any rotation; a thread takes both channels of a pair.
 template <int Rows, int Width, int Threads>
 __device__ void load_turned(tensor::Tile<Rows, Width>& to, const BFloat16* from, std::size_t stride, int first,
                             int length, const Rotation& rotation) {
   const int pairs = rotation.rotary / 2;
+  if constexpr (Width <= 16) {
+    if (rotation.rotary == Width && !rotation.interleaved) {
+      load_whole_turned<Rows, Width, Threads>(to, from, stride, first, length, rotation.table);
+      return;
+    }
+  }
   for (int i = static_cast<int>(threadIdx.x); i < Rows * (Width / 2); i += Threads) {
     const int r = i / (Width / 2);
     const int p = i % (Width / 2);
@@ -76,16 +116,38 @@ __device__ void load_turned(tensor::Tile<Rows, Width>& to, const BFloat16* from,
   }
 }
 
-/// Products of 16 rows of `a` with 8 rows of `b`.
-template <int Width, class A, class B>
-__device__ Sums rows_with_rows(const A& a, int a_row, const B& b, int b_row) {
-  constexpr int depth = Shape<Width>::depth;
-  Sums s;
+/// The 16 rows of a warp, from row `first` of a tile that is complete in shared memory.
+template <int Rows, int Width>
+class OwnRows {
+public:
+  using S = Shape<Width>;
+  __device__ OwnRows(const tensor::Tile<Rows, Width>& tile, int first) : tile_(tile), first_(first) {
+    if constexpr (S::kept) {
 #pragma unroll
-  for (int d = 0; d < Width; d += depth)
-    multiply_add(s, a.template left<depth>(a_row, d), b.template right_of_rows<depth>(b_row, d));
-  return s;
-}
+      for (int d = 0; d < S::depths; ++d) part_[d] = tile.template left<S::depth>(first, d * S::depth);
+    }
+  }
+
+  /// Products with 8 rows of `other`, from `row` on.
+  template <class B>
+  __device__ Sums with_rows(const B& other, int row) const {
+    Sums s;
+#pragma unroll
+    for (int d = 0; d < S::depths; ++d) {
+      const auto right = other.template right_of_rows<S::depth>(row, d * S::depth);
+      if constexpr (S::kept)
+        multiply_add(s, part_[d], right);
+      else
+        multiply_add(s, tile_.template left<S::depth>(first_, d * S::depth), right);
+    }
+    return s;
+  }
+
+private:
+  const tensor::Tile<Rows, Width>& tile_;
+  int first_;
+  Left<S::depth> part_[S::kept ? S::depths : 1];
+};
 
 /// True if query t may see key s.
 __device__ inline bool sees(int t, int s, int window, int length) { return s <= t && s >= t - window && t < length; }
@@ -96,8 +158,8 @@ __global__ void __launch_bounds__(Shape<Width>::threads)
     forward(AttentionSizes n, Operands of, BFloat16* o, std::size_t o_stride, float* lse, std::size_t lse_stride) {
   using S = Shape<Width>;
   __shared__ tensor::Tile<S::rows, Width> queries;
-  __shared__ tensor::Tile<S::tile, Width> keys;
-  __shared__ tensor::Tile<S::tile, Width> values;
+  __shared__ tensor::Tile<S::loaded, Width> keys;
+  __shared__ tensor::Tile<S::loaded, Width> values;
   const int head = static_cast<int>(blockIdx.y);
   const int kv_head = head / (n.heads / n.kv_heads);
   const std::size_t sequence = std::size_t{blockIdx.z} * n.length;
@@ -116,53 +178,59 @@ __global__ void __launch_bounds__(Shape<Width>::threads)
   float sum[2] = {0, 0};  // of this lane's columns
   const int begin = max(0, first - n.window) / S::tile * S::tile;
   const int end = min(first + S::rows, n.length);
-  for (int s0 = begin; s0 < end; s0 += S::tile) {
+  __syncthreads();
+  const OwnRows<S::rows, Width> own_queries(queries, own);
+  for (int loaded = begin; loaded < end; loaded += S::loaded) {
     __syncthreads();
-    load_turned<S::tile, Width, S::threads>(keys, k, of.k_stride, s0, n.length, rotation);
-    load_rows<S::tile, Width, S::threads>(values, v, of.v_stride, s0, n.length);
+    load_turned<S::loaded, Width, S::threads>(keys, k, of.k_stride, loaded, end, rotation);
+    load_rows<S::loaded, Width, S::threads>(values, v, of.v_stride, loaded, end);
     __syncthreads();
-    if (s0 > first + own + 15) continue;  // all later than this warp's queries
-    Sums score[S::tile / 8];
+    for (int in = 0; in < S::loaded; in += S::tile) {
+      const int s0 = loaded + in;
+      if (s0 > first + own + 15 || s0 >= end) break;  // all later than this warp's queries
+      if (s0 + S::tile <= first + own - n.window) continue;
+      Sums score[S::tile / 8];
 #pragma unroll
-    for (int j = 0; j < S::tile / 8; ++j) score[j] = rows_with_rows<Width>(queries, own, keys, j * 8);
-    const bool all_seen = s0 + S::tile - 1 <= first + own && s0 >= first + own + 15 - n.window;
-    float top[2] = {largest[0], largest[1]};
+      for (int j = 0; j < S::tile / 8; ++j) score[j] = own_queries.with_rows(keys, in + j * 8);
+      const bool all_seen = s0 + S::tile - 1 <= first + own && s0 >= first + own + 15 - n.window;
+      float top[2] = {largest[0], largest[1]};
 #pragma unroll
-    for (int j = 0; j < S::tile / 8; ++j) {
-#pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        const int s = s0 + j * 8 + lane % 4 * 2 + i % 2;
-        if (!all_seen && !sees(t[i / 2], s, n.window, n.length)) score[j].value[i] = -INFINITY;
-        top[i / 2] = fmaxf(top[i / 2], score[j].value[i] * factor);
-      }
-    }
-    float shrink[2];
-    float base[2];
-#pragma unroll
-    for (int h = 0; h < 2; ++h) {
-      top[h] = fmaxf(top[h], __shfl_xor_sync(0xffffffffu, top[h], 1));
-      top[h] = fmaxf(top[h], __shfl_xor_sync(0xffffffffu, top[h], 2));
-      base[h] = top[h] == -INFINITY ? 0.0f : top[h];  // nothing seen yet: all terms are 0
-      shrink[h] = tensor::power_of_two(largest[h] - base[h]);
-      largest[h] = top[h];
-      sum[h] *= shrink[h];
-    }
-#pragma unroll
-    for (int c = 0; c < S::columns; ++c)
-#pragma unroll
-      for (int i = 0; i < 4; ++i) mixed[c].value[i] *= shrink[i / 2];
-#pragma unroll
-    for (int j = 0; j < S::tile / 8; j += 2) {
-#pragma unroll
-      for (int b = j; b < j + 2; ++b)
+      for (int j = 0; j < S::tile / 8; ++j) {
 #pragma unroll
         for (int i = 0; i < 4; ++i) {
-          score[b].value[i] = tensor::power_of_two(score[b].value[i] * factor - base[i / 2]);
-          sum[i / 2] += score[b].value[i];
+          const int s = s0 + j * 8 + lane % 4 * 2 + i % 2;
+          if (!all_seen && !sees(t[i / 2], s, n.window, n.length)) score[j].value[i] = -INFINITY;
+          top[i / 2] = fmaxf(top[i / 2], score[j].value[i] * factor);
         }
-      const Left<16> p = tensor::as_left(score[j], score[j + 1]);
+      }
+      float shrink[2];
+      float base[2];
 #pragma unroll
-      for (int c = 0; c < S::columns; ++c) multiply_add(mixed[c], p, values.right(j * 8, c * 8));
+      for (int h = 0; h < 2; ++h) {
+        top[h] = fmaxf(top[h], __shfl_xor_sync(0xffffffffu, top[h], 1));
+        top[h] = fmaxf(top[h], __shfl_xor_sync(0xffffffffu, top[h], 2));
+        base[h] = top[h] == -INFINITY ? 0.0f : top[h];  // nothing seen yet: all terms are 0
+        shrink[h] = tensor::power_of_two(largest[h] - base[h]);
+        largest[h] = top[h];
+        sum[h] *= shrink[h];
+      }
+#pragma unroll
+      for (int c = 0; c < S::columns; ++c)
+#pragma unroll
+        for (int i = 0; i < 4; ++i) mixed[c].value[i] *= shrink[i / 2];
+#pragma unroll
+      for (int j = 0; j < S::tile / 8; j += 2) {
+#pragma unroll
+        for (int b = j; b < j + 2; ++b)
+#pragma unroll
+          for (int i = 0; i < 4; ++i) {
+            score[b].value[i] = tensor::power_of_two(score[b].value[i] * factor - base[i / 2]);
+            sum[i / 2] += score[b].value[i];
+          }
+        const Left<16> p = tensor::as_left(score[j], score[j + 1]);
+#pragma unroll
+        for (int c = 0; c < S::columns; ++c) multiply_add(mixed[c], p, values.right(in + j * 8, c * 8));
+      }
     }
   }
 #pragma unroll
@@ -214,8 +282,8 @@ __global__ void __launch_bounds__(Shape<Width>::threads)
   };
   __shared__ alignas(16) unsigned char memory[sizeof(Own)];
   Own& block = *reinterpret_cast<Own*>(memory);
-  __shared__ tensor::Tile<tile, Width> keys;
-  __shared__ tensor::Tile<tile, Width> values;
+  __shared__ tensor::Tile<S::backward_loaded, Width> keys;
+  __shared__ tensor::Tile<S::backward_loaded, Width> values;
   const int head = static_cast<int>(blockIdx.y);
   const int kv_head = head / (n.heads / n.kv_heads);
   const std::size_t sequence = std::size_t{blockIdx.z} * n.length;
@@ -250,31 +318,38 @@ __global__ void __launch_bounds__(Shape<Width>::threads)
   Sums d_query[S::columns];
   const int begin = max(0, first - n.window) / tile * tile;
   const int end = min(first + S::rows, n.length);
-  for (int s0 = begin; s0 < end; s0 += tile) {
+  __syncthreads();
+  const OwnRows<S::rows, Width> own_queries(block.queries, own);
+  const OwnRows<S::rows, Width> own_gradients(block.gradients, own);
+  for (int loaded = begin; loaded < end; loaded += S::backward_loaded) {
     __syncthreads();
-    load_turned<tile, Width, S::threads>(keys, k, of.k_stride, s0, n.length, rotation);
-    load_rows<tile, Width, S::threads>(values, v, of.v_stride, s0, n.length);
+    load_turned<S::backward_loaded, Width, S::threads>(keys, k, of.k_stride, loaded, end, rotation);
+    load_rows<S::backward_loaded, Width, S::threads>(values, v, of.v_stride, loaded, end);
     __syncthreads();
-    if (s0 > first + own + 15) continue;
-    const bool all_seen = s0 + tile - 1 <= first + own && s0 >= first + own + 15 - n.window;
+    for (int in = 0; in < S::backward_loaded; in += tile) {
+      const int s0 = loaded + in;
+      if (s0 > first + own + 15 || s0 >= end) break;
+      if (s0 + tile <= first + own - n.window) continue;
+      const bool all_seen = s0 + tile - 1 <= first + own && s0 >= first + own + 15 - n.window;
 #pragma unroll
-    for (int j = 0; j < tile / 8; j += 2) {
-      Sums d_score[2];
+      for (int j = 0; j < tile / 8; j += 2) {
+        Sums d_score[2];
 #pragma unroll
-      for (int b = 0; b < 2; ++b) {
-        Sums p = rows_with_rows<Width>(block.queries, own, keys, (j + b) * 8);
-        const Sums d_p = rows_with_rows<Width>(block.gradients, own, values, (j + b) * 8);
+        for (int b = 0; b < 2; ++b) {
+          Sums p = own_queries.with_rows(keys, in + (j + b) * 8);
+          const Sums d_p = own_gradients.with_rows(values, in + (j + b) * 8);
 #pragma unroll
-        for (int i = 0; i < 4; ++i) {
-          const int s = s0 + (j + b) * 8 + lane % 4 * 2 + i % 2;
-          const bool seen = all_seen || sees(t[i / 2], s, n.window, n.length);
-          p.value[i] = seen ? tensor::power_of_two(p.value[i] * factor - norm[i / 2]) : 0.0f;
-          d_score[b].value[i] = p.value[i] * (d_p.value[i] - product[i / 2]);
+          for (int i = 0; i < 4; ++i) {
+            const int s = s0 + (j + b) * 8 + lane % 4 * 2 + i % 2;
+            const bool seen = all_seen || sees(t[i / 2], s, n.window, n.length);
+            p.value[i] = seen ? tensor::power_of_two(p.value[i] * factor - norm[i / 2]) : 0.0f;
+            d_score[b].value[i] = p.value[i] * (d_p.value[i] - product[i / 2]);
+          }
         }
-      }
-      const Left<16> d_s = tensor::as_left(d_score[0], d_score[1]);
+        const Left<16> d_s = tensor::as_left(d_score[0], d_score[1]);
 #pragma unroll
-      for (int c = 0; c < S::columns; ++c) multiply_add(d_query[c], d_s, keys.right(j * 8, c * 8));
+        for (int c = 0; c < S::columns; ++c) multiply_add(d_query[c], d_s, keys.right(in + j * 8, c * 8));
+      }
     }
   }
   store_turned_back<Width, S::threads>(d_query, n.scale, reinterpret_cast<float*>(memory), own,
@@ -296,10 +371,10 @@ __global__ void __launch_bounds__(Shape<Width>::threads)
   };
   __shared__ alignas(16) unsigned char memory[sizeof(Own)];
   Own& block = *reinterpret_cast<Own*>(memory);
-  __shared__ tensor::Tile<tile, Width> queries;
-  __shared__ tensor::Tile<tile, Width> gradients;
-  __shared__ float norms[tile];
-  __shared__ float products[tile];
+  __shared__ tensor::Tile<S::backward_loaded, Width> queries;
+  __shared__ tensor::Tile<S::backward_loaded, Width> gradients;
+  __shared__ float norms[S::backward_loaded];
+  __shared__ float products[S::backward_loaded];
   const int kv_head = static_cast<int>(blockIdx.y);
   const int group = n.heads / n.kv_heads;
   const std::size_t sequence = std::size_t{blockIdx.z} * n.length;
@@ -316,42 +391,50 @@ __global__ void __launch_bounds__(Shape<Width>::threads)
   Sums d_key[S::columns];
   Sums d_value[S::columns];
   const int last = min(n.length, first + S::rows + n.window);
+  __syncthreads();
+  const OwnRows<S::rows, Width> own_keys(block.keys, own);
+  const OwnRows<S::rows, Width> own_values(block.values, own);
   for (int head = kv_head * group; head < (kv_head + 1) * group; ++head) {
-    for (int t0 = first / tile * tile; t0 < last; t0 += tile) {
+    for (int loaded = first / tile * tile; loaded < last; loaded += S::backward_loaded) {
       __syncthreads();
-      load_turned<tile, Width, S::threads>(queries, of.q + sequence * of.q_stride + head * Width, of.q_stride, t0,
-                                           n.length, rotation);
-      load_rows<tile, Width, S::threads>(gradients, d_o + sequence * do_stride + head * Width, do_stride, t0, n.length);
-      for (int j = static_cast<int>(threadIdx.x); j < tile; j += S::threads) {
-        const bool here = t0 + j < n.length;
-        norms[j] = here ? lse[(sequence + t0 + j) * lse_stride + head] * log2_e : INFINITY;
-        products[j] = here ? delta[(sequence + t0 + j) * n.heads + head] : 0.0f;
+      load_turned<S::backward_loaded, Width, S::threads>(queries, of.q + sequence * of.q_stride + head * Width,
+                                                         of.q_stride, loaded, last, rotation);
+      load_rows<S::backward_loaded, Width, S::threads>(gradients, d_o + sequence * do_stride + head * Width, do_stride,
+                                                       loaded, last);
+      for (int j = static_cast<int>(threadIdx.x); j < S::backward_loaded; j += S::threads) {
+        const bool here = loaded + j < last;
+        norms[j] = here ? lse[(sequence + loaded + j) * lse_stride + head] * log2_e : INFINITY;
+        products[j] = here ? delta[(sequence + loaded + j) * n.heads + head] : 0.0f;
       }
       __syncthreads();
-      if (t0 + tile - 1 < first + own) continue;  // all earlier than this warp's keys
-      const bool all_see = t0 >= first + own + 15 && t0 + tile - 1 - n.window <= first + own && t0 + tile <= n.length;
+      for (int in = 0; in < S::backward_loaded; in += tile) {
+        const int t0 = loaded + in;
+        if (t0 + tile - 1 < first + own) continue;  // all earlier than this warp's keys
+        if (t0 >= last || t0 - n.window > first + own + 15) break;
+        const bool all_see = t0 >= first + own + 15 && t0 + tile - 1 - n.window <= first + own && t0 + tile <= n.length;
 #pragma unroll
-      for (int j = 0; j < tile / 8; j += 2) {
-        Sums p[2];
-        Sums d_score[2];
+        for (int j = 0; j < tile / 8; j += 2) {
+          Sums p[2];
+          Sums d_score[2];
 #pragma unroll
-        for (int b = 0; b < 2; ++b) {
-          p[b] = rows_with_rows<Width>(block.keys, own, queries, (j + b) * 8);
-          const Sums d_p = rows_with_rows<Width>(block.values, own, gradients, (j + b) * 8);
+          for (int b = 0; b < 2; ++b) {
+            p[b] = own_keys.with_rows(queries, in + (j + b) * 8);
+            const Sums d_p = own_values.with_rows(gradients, in + (j + b) * 8);
 #pragma unroll
-          for (int i = 0; i < 4; ++i) {
-            const int column = (j + b) * 8 + lane % 4 * 2 + i % 2;
-            const bool seen = all_see || sees(t0 + column, s[i / 2], n.window, n.length);
-            p[b].value[i] = seen ? tensor::power_of_two(p[b].value[i] * factor - norms[column]) : 0.0f;
-            d_score[b].value[i] = p[b].value[i] * (d_p.value[i] - products[column]);
+            for (int i = 0; i < 4; ++i) {
+              const int column = (j + b) * 8 + lane % 4 * 2 + i % 2;
+              const bool seen = all_see || sees(t0 + column, s[i / 2], n.window, n.length);
+              p[b].value[i] = seen ? tensor::power_of_two(p[b].value[i] * factor - norms[in + column]) : 0.0f;
+              d_score[b].value[i] = p[b].value[i] * (d_p.value[i] - products[in + column]);
+            }
           }
-        }
-        const Left<16> mixing = tensor::as_left(p[0], p[1]);
-        const Left<16> d_s = tensor::as_left(d_score[0], d_score[1]);
+          const Left<16> mixing = tensor::as_left(p[0], p[1]);
+          const Left<16> d_s = tensor::as_left(d_score[0], d_score[1]);
 #pragma unroll
-        for (int c = 0; c < S::columns; ++c) {
-          multiply_add(d_value[c], mixing, gradients.right(j * 8, c * 8));
-          multiply_add(d_key[c], d_s, queries.right(j * 8, c * 8));
+          for (int c = 0; c < S::columns; ++c) {
+            multiply_add(d_value[c], mixing, gradients.right(in + j * 8, c * 8));
+            multiply_add(d_key[c], d_s, queries.right(in + j * 8, c * 8));
+          }
         }
       }
     }

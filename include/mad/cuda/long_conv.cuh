@@ -1,11 +1,16 @@
 // Copyright 2026 The mad authors. SPDX-License-Identifier: Apache-2.0
 /// \file
-/// Causal convolution with a filter as long as the sequence, as the plain sum: one thread computes `tile` neighbouring
-/// results of one channel from `tile` inputs and 2 tile - 1 taps at a time, all in registers.
+/// Causal convolution with a filter as long as the sequence, as the plain sum: for bfloat16 values on the tensor cores
+/// (long_conv_tensor.cuh), else here, where one thread computes `tile` neighbouring results of one channel from `tile`
+/// inputs and 2 tile - 1 taps at a time, all in registers.
 #pragma once
 
+#include <mad/cuda/long_conv_tensor.cuh>
 #include <mad/cuda/sum.cuh>
 #include <mad/ops/long_conv.hpp>
+
+#include <algorithm>
+#include <type_traits>
 
 namespace mad::cuda {
 
@@ -18,8 +23,8 @@ inline constexpr int threads = 128;
 /// uses column c mod Filters. Thread: one channel, `tile` positions. Grid: (channels, tiles, batch).
 template <int Channels, int Filters, bool Backwards, class T, class U>
 __global__ void __launch_bounds__(threads)
-    convolve(const T* u, std::size_t u_stride, const float* h, std::size_t h_stride, const float* skip, U* y,
-             std::size_t y_stride, int length) {
+    convolve_directly(const T* u, std::size_t u_stride, const float* h, std::size_t h_stride, const float* skip, U* y,
+                      std::size_t y_stride, int length) {
   const int channel = static_cast<int>(blockIdx.x * threads + threadIdx.x);
   if (channel >= Channels) return;
   const int first = static_cast<int>(gridDim.y - 1 - blockIdx.y) * tile;  // the longest sums begin first
@@ -58,8 +63,9 @@ __global__ void __launch_bounds__(threads)
 /// partial[p, lag, c] = sum over the p-th share of the sequences and over t of dy[t, c] u[t - lag, c]. Thread: one
 /// channel, `tile` lags. Grid: (channels, tiles, shares).
 template <int Channels, class T, class U>
-__global__ void __launch_bounds__(threads) correlate(const T* dy, std::size_t dy_stride, const U* u,
-                                                     std::size_t u_stride, float* partial, int batch, int length) {
+__global__ void __launch_bounds__(threads)
+    correlate_directly(const T* dy, std::size_t dy_stride, const U* u, std::size_t u_stride, float* partial, int batch,
+                       int length) {
   const int channel = static_cast<int>(blockIdx.x * threads + threadIdx.x);
   if (channel >= Channels) return;
   const int first = static_cast<int>(blockIdx.y) * tile;
@@ -112,9 +118,47 @@ __global__ void __launch_bounds__(256)
   if (lag == 0) d_skip[filter] += sum;
 }
 
+template <class T, class U>
+constexpr bool on_tensor_cores(int channels, bool whole_rows) {
+  return std::is_same_v<T, BFloat16> && std::is_same_v<U, BFloat16> && whole_rows &&
+         channels % long_conv_tensor::channels == 0;
+}
+
 inline dim3 grid(int channels, Index length, Index depth) {
   return dim3(static_cast<unsigned>((channels + threads - 1) / threads),
               static_cast<unsigned>((length + tile - 1) / tile), static_cast<unsigned>(depth));
+}
+
+/// y = h * u + skip u, or with Backwards the gradient in u. WholeRows: rows begin at multiples of 16 bytes.
+template <int Channels, int Filters, bool Backwards, bool WholeRows, class T, class U>
+void convolve(Queue& queue, View<const T> u, View<const float> h, const float* skip, View<U> y, const Shape& shape) {
+  if constexpr (on_tensor_cores<T, U>(Channels, WholeRows)) {
+    if (long_conv_tensor::fits(shape.length)) {
+      long_conv_tensor::launch_convolve<Channels, Filters, Backwards>(queue, u, h, skip, y, shape);
+      return;
+    }
+  }
+  queue.launch("a long convolution", convolve_directly<Channels, Filters, Backwards, T, U>,
+               grid(Channels, shape.length, shape.batch), dim3(threads), 0, u.data, u.stride, h.data, h.stride, skip,
+               y.data, y.stride, shape.length);
+}
+
+/// dh and d_skip, which are added to.
+template <int Channels, int Filters, bool WholeRows, class T, class U>
+void correlate(Queue& queue, View<const T> dy, View<const U> u, View<float> dh, float* d_skip, const Shape& shape) {
+  if constexpr (on_tensor_cores<T, U>(Channels, WholeRows)) {
+    long_conv_tensor::launch_correlate<Channels, Filters>(queue, dy, u, dh, d_skip, shape);
+  } else {
+    const dim3 one = grid(Channels, shape.length, 1);
+    const Index shares = std::clamp<Index>(8 * queue.multiprocessors() / (Index{one.x} * one.y), 1, shape.batch);
+    float* partial = queue.take<float>(shares * shape.length * Channels);
+    queue.launch("the filter's gradient of a long convolution", correlate_directly<Channels, T, U>,
+                 grid(Channels, shape.length, shares), dim3(threads), 0, dy.data, dy.stride, u.data, u.stride, partial,
+                 shape.batch, shape.length);
+    queue.launch("the filter's gradient of a long convolution", finish<Channels, Filters>,
+                 sum_detail::blocks(shape.length * Filters, 256), dim3(256), 0, partial, shares, dh.data, dh.stride,
+                 d_skip, shape.length);
+  }
 }
 
 }  // namespace long_conv_detail
@@ -135,15 +179,12 @@ struct Kernel<&ops::long_conv_op> {
   template <class C>
   static void run(const C& call) {
     namespace d = long_conv_detail;
-    constexpr int channels = C::node.width;
     using T = typename C::template In<0>;
     using U = typename C::template Out<0>;
-    const auto u = call.template in<0>();
-    const auto h = call.template in<2>();
-    const auto y = call.out();
-    call.queue().launch("a long convolution", d::convolve<channels, C::operand(2).width, false, T, U>,
-                        d::grid(channels, call.shape().length, call.shape().batch), dim3(d::threads), 0, u.data,
-                        u.stride, h.data, h.stride, call.template in<3>().data, y.data, y.stride, call.shape().length);
+    constexpr bool whole_rows = C::template in_chunk<0>() >= 8 && C::template out_chunk<0>() >= 8;
+    d::convolve<C::node.width, C::operand(2).width, false, whole_rows, T, U>(
+        call.queue(), call.template in<0>(), call.template in<2>(), call.template in<3>().data, call.out(),
+        call.shape());
   }
 };
 
@@ -157,25 +198,15 @@ struct Kernel<&ops::long_conv_gradient_op> {
     using T = typename C::template In<0>;
     using U = typename C::template In<1>;
     using V = typename C::template Out<0>;
+    constexpr bool whole_rows = C::template in_chunk<0>() >= 8 && C::template out_chunk<0>() >= 8;
     const Shape& shape = call.shape();
     const auto dy = call.template in<0>();
     const auto u = call.template in<1>();
-    const auto h = call.template in<3>();
-    const auto du = call.template out<0>();
-    const auto dh = call.template out<1>();
     Queue& queue = call.queue();
-    queue.launch("the input's gradient of a long convolution", d::convolve<channels, filters, true, T, V>,
-                 d::grid(channels, shape.length, shape.batch), dim3(d::threads), 0, dy.data, dy.stride, h.data,
-                 h.stride, call.template in<4>().data, du.data, du.stride, shape.length);
-    const dim3 one = d::grid(channels, shape.length, 1);
-    const Index shares = std::clamp<Index>(8 * queue.multiprocessors() / (Index{one.x} * one.y), 1, shape.batch);
-    float* partial = queue.template take<float>(shares * shape.length * channels);
-    queue.launch("the filter's gradient of a long convolution", d::correlate<channels, T, U>,
-                 d::grid(channels, shape.length, shares), dim3(d::threads), 0, dy.data, dy.stride, u.data, u.stride,
-                 partial, shape.batch, shape.length);
-    queue.launch("the filter's gradient of a long convolution", d::finish<channels, filters>,
-                 sum_detail::blocks(shape.length * filters, 256), dim3(256), 0, partial, shares, dh.data, dh.stride,
-                 call.template out<2>().data, shape.length);
+    d::convolve<channels, filters, true, whole_rows, T, V>(queue, dy, call.template in<3>(), call.template in<4>().data,
+                                                           call.template out<0>(), shape);
+    d::correlate<channels, filters, C::template in_chunk<0>() >= 8 && C::template in_chunk<1>() >= 8, T, U>(
+        queue, dy, u, call.template out<1>(), call.template out<2>().data, shape);
   }
 };
 

@@ -7,6 +7,8 @@
 #include <mad/cuda/numbers.cuh>
 #include <mad/cuda/queue.hpp>
 
+#include <algorithm>
+#include <cmath>
 #include <cstdint>
 
 namespace mad::cuda {
@@ -78,8 +80,9 @@ __global__ void __launch_bounds__(lanes* groups) add_rows(const T* x, std::size_
 template <int Chunk, class T>
 void launch(Queue& queue, View<const T> x, Index rows, Index columns, float* to) {
   const Index tiles = (columns + lanes * Chunk - 1) / (lanes * Chunk);
-  const Index wanted = std::max<Index>(1, 4 * queue.multiprocessors() / tiles);
-  const Index shares = std::clamp<Index>(rows / (4 * groups), 1, wanted);
+  // As many shares as rows in one: a block reads its rows, and the last block the shares, in about the same time.
+  const Index most = std::max<Index>(1, 4 * queue.multiprocessors() / tiles);
+  const Index shares = std::clamp<Index>(static_cast<Index>(std::sqrt(static_cast<double>(rows))), 1, most);
   float* partial = queue.take<float>(shares * columns);
   queue.launch("a sum over rows", add_rows<Chunk, T>, dim3(static_cast<unsigned>(tiles), static_cast<unsigned>(shares)),
                dim3(lanes, groups), 0, x.data, x.stride, rows, columns, partial, queue.counters(tiles), to);
