@@ -7,9 +7,6 @@
 #include <mad/cuda/row_sum.cuh>
 #include <mad/ops/norm.hpp>
 
-#include <algorithm>
-#include <bit>
-
 namespace mad::cuda {
 
 /// A group of `Size` neighbouring channels is spread over `lanes` lanes of a warp: lane i holds chunks i, i + lanes,
@@ -120,13 +117,6 @@ __global__ void __launch_bounds__(256)
   if (here) G::store_group(y + row * y_stride + channel, value);
 }
 
-/// How the last block adds up the sums of all blocks: neighbouring columns per thread, and threads per column.
-template <int WeightWidth>
-inline constexpr int final_chunk = WeightWidth % 2 == 0 ? 4 : 2;
-template <int Block, int WeightWidth>
-inline constexpr int final_parts = std::max(
-    1, static_cast<int>(std::bit_floor(static_cast<unsigned>(Block* final_chunk<WeightWidth> / (2 * WeightWidth)))));
-
 /// Every team of lanes takes one group of channels of many rows, so that sums over rows stay in registers. `partial`
 /// holds 2 WeightWidth sums per block, added up by the last block.
 template <class G, int Size, int Groups, int WeightWidth, bool Centred, class T, class U>
@@ -189,23 +179,17 @@ __global__ void __launch_bounds__(256)
     partial[std::size_t{blockIdx.x} * 2 * WeightWidth + c] = sum;
   }
   if (!is_last_block(counter, static_cast<int>(gridDim.x))) return;
-  // A thread adds up some blocks' sums of neighbouring columns.
-  constexpr int parts = final_parts<G::block, WeightWidth>;
-  constexpr int chunk = final_chunk<WeightWidth>;
+  // Several threads add up the blocks' sums of a column, if there are so many threads.
+  constexpr int parts = G::block >= 8 * WeightWidth ? 4 : 1;
   constexpr int columns = G::block / parts;
   const int part = static_cast<int>(threadIdx.x) / columns;
   float* shares = sums;  // (parts, 2 WeightWidth)
-  for (int c = static_cast<int>(threadIdx.x) % columns * chunk; c < 2 * WeightWidth; c += columns * chunk) {
-    float sum[chunk]{};
+  for (int c = static_cast<int>(threadIdx.x) % columns; c < 2 * WeightWidth; c += columns) {
+    float sum = 0;
 #pragma unroll 16
-    for (unsigned b = static_cast<unsigned>(part); b < gridDim.x; b += parts) {
-      float next[chunk];
-      load(partial + std::size_t{b} * 2 * WeightWidth + c, next);
-#pragma unroll
-      for (int i = 0; i < chunk; ++i) sum[i] += next[i];
-    }
-#pragma unroll
-    for (int i = 0; i < chunk; ++i) shares[part * 2 * WeightWidth + c + i] = sum[i];
+    for (unsigned b = static_cast<unsigned>(part); b < gridDim.x; b += parts)
+      sum += partial[std::size_t{b} * 2 * WeightWidth + c];
+    shares[part * 2 * WeightWidth + c] = sum;
   }
   __syncthreads();
   for (int c = static_cast<int>(threadIdx.x); c < 2 * WeightWidth; c += G::block) {
@@ -268,8 +252,7 @@ struct Kernel<&ops::norm_gradient_op> {
         std::max(least, std::min<Index>(2 * call.queue().multiprocessors(),
                                         (items + 4 * G::groups_per_block - 1) / (4 * G::groups_per_block)));
     float* partial = call.queue().template take<float>(blocks * 2 * weight_width);
-    constexpr int parts = norm_detail::final_parts<G::block, weight_width>;
-    constexpr std::size_t shared = sizeof(float) * 2 * std::max(G::groups_per_block * size, parts * weight_width);
+    constexpr std::size_t shared = sizeof(float) * 2 * std::max(G::groups_per_block * size, 4 * weight_width);
     call.queue().launch("the gradient of a norm",
                         norm_detail::norm_backward<G, size, groups, weight_width, centred, T, U>,
                         dim3(static_cast<unsigned>(blocks)), dim3(256), shared, dy.data, dy.stride, x.data, x.stride,
