@@ -1,109 +1,251 @@
 // Copyright 2026 The mad authors. SPDX-License-Identifier: Apache-2.0
 /// \file
-/// Depthwise causal convolution with a short kernel.
+/// Depthwise causal convolution with a short kernel. A thread has some neighbouring columns of the input and all
+/// channels that read them, and walks along a strip of one sequence; what the taps reach back to stays in registers.
 #pragma once
 
+#include <mad/cuda/chunk.hpp>
 #include <mad/cuda/context.hpp>
 #include <mad/cuda/row_sum.cuh>
 #include <mad/ops/short_conv.hpp>
+
+#include <algorithm>
+#include <bit>
 
 namespace mad::cuda {
 
 namespace short_conv_detail {
 
-/// Tokens of one sequence that a thread walks along.
-inline constexpr int strip = 16;
+inline constexpr int threads = 256;
 
-/// y[t,c] = b[c] + sum_j w[c,j] x[t-(K-1)+j, c mod Width]. Thread: one channel, one strip.
-template <int Kernel, int Channels, int Width, class T, class U>
-__global__ void __launch_bounds__(128) forward(const T* x, std::size_t x_stride, const float* weight, const float* bias,
-                                               U* y, std::size_t y_stride, int length) {
-  const int channel = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x);
-  if (channel >= Channels) return;
-  const int first = static_cast<int>(blockIdx.y) * strip;
-  const std::size_t row = std::size_t{blockIdx.z} * length + first;
-  x += row * x_stride + channel % Width;
-  y += row * y_stride + channel;
-  float w[Kernel];
-  float window[Kernel];
-#pragma unroll
-  for (int j = 0; j < Kernel; ++j) {
-    w[j] = weight[channel * Kernel + j];
-    const int back = j - Kernel;  // before the first token
-    window[j] = first + back >= 0
-                    ? to_float(x[static_cast<std::ptrdiff_t>(back) * static_cast<std::ptrdiff_t>(x_stride)])
-                    : 0.0f;
+/// How Channels channels that read Width columns are cut: a thread has N columns, which are read at once, and `groups`
+/// channels for each; if there are more, one round follows the other.
+template <int Taps, int Channels, int Width, int N_>
+struct Cut {
+  static constexpr int taps = Taps;
+  static constexpr int channels = Channels;
+  static constexpr int width = Width;
+  static constexpr int columns = N_;
+  static constexpr int all_groups = Channels / Width;
+  static constexpr int groups = std::clamp(24 / (Taps * columns), 1, std::min(8 / columns, all_groups));
+  static constexpr int rounds = (all_groups + groups - 1) / groups;
+  static constexpr int chunks = Width / columns;
+  // A block of `backward` has a share of the columns, and as many strips as fit.
+  static constexpr int blocks = (chunks + 63) / 64;
+  static constexpr int lanes = (chunks + blocks - 1) / blocks;
+  static constexpr int strips = threads / lanes;
+};
+
+/// Columns of a thread, of which \p chunk can be accessed at once: so few that it has \p most taps.
+constexpr int columns_of(int groups, int taps, int chunk, int most) {
+  while (chunk > 1 && (chunk * groups > 8 || chunk * groups * taps > most)) chunk /= 2;
+  return chunk;
+}
+
+/// How sequences are cut into strips of equal length; the last of a sequence may be shorter.
+struct Strips {
+  int length;        ///< of a sequence
+  int tokens;        ///< of a strip, a power of two of at least 16
+  int per_sequence;  ///< strips
+  unsigned count;    ///< of all sequences
+
+  /// Such that about \p wanted threads, \p lanes of them on each strip, share the work.
+  Strips(const Shape& shape, Index lanes, Index wanted, int longest) : length(static_cast<int>(shape.length)) {
+    const auto share = static_cast<std::uint64_t>(shape.batch * shape.length * lanes / wanted);
+    tokens = std::clamp(static_cast<int>(std::bit_floor(share)), 16, longest);
+    per_sequence = (length + tokens - 1) / tokens;
+    count = static_cast<unsigned>(shape.batch * per_sequence);
   }
-  const float shift = bias != nullptr ? bias[channel] : 0.0f;
-  const int count = min(strip, length - first);
+};
+
+/// N neighbouring numbers as they are stored, in whole words where there are any.
+template <class T, int N>
+using Stored =
+    std::conditional_t<(N * sizeof(T) < 4), Chunk<std::uint16_t, 1>, Chunk<std::uint32_t, N * sizeof(T) / 4>>;
+
+template <class T, int N>
+__device__ inline Stored<T, N> read(const T* from, bool here) {
+  return here ? *reinterpret_cast<const Stored<T, N>*>(from) : Stored<T, N>{};
+}
+template <class T, int N>
+__device__ inline void widen(const Stored<T, N>& stored, float (&x)[N]) {
 #pragma unroll
-  for (int t = 0; t < strip; ++t) {
-    if (t >= count) break;
-#pragma unroll
-    for (int j = 1; j < Kernel; ++j) window[j - 1] = window[j];
-    window[Kernel - 1] = to_float(x[t * x_stride]);
-    float sum = shift;
-#pragma unroll
-    for (int j = 0; j < Kernel; ++j) sum += w[j] * window[j];
-    y[t * y_stride] = from_float<U>(sum);
+  for (int i = 0; i < N; ++i) {
+    if constexpr (sizeof(T) == 4)
+      x[i] = __uint_as_float(stored.value[i]);
+    else  // a bfloat16 is the upper half of a float
+      x[i] = __uint_as_float(i % 2 == 0 ? std::uint32_t{stored.value[i / 2]} << 16 : stored.value[i / 2] & 0xffff0000u);
   }
 }
 
-/// dx[s,i] = sum over c = i mod Width, j of w[c,j] dy[s+(K-1)-j, c]; and per strip the sums
-/// dw[c,j] = sum_t dy[t,c] x[t-(K-1)+j, i], db[c] = sum_t dy[t,c], written to partial (strips, Channels (K + 1)).
-/// Thread: one column of x, one strip.
-template <int Kernel, int Channels, int Width, class T, class U>
-__global__ void __launch_bounds__(128)
+/// y[t,c] = b[c] + sum_j w[c,j] x[t-(K-1)+j, c mod Width].
+template <class C, class T, class U>
+__global__ void __launch_bounds__(threads) forward(const T* x, std::size_t x_stride, const float* weight,
+                                                   const float* bias, U* y, std::size_t y_stride, const Strips strips) {
+  constexpr int n = C::columns;
+  constexpr int taps = C::taps;
+  constexpr int step = 4;  // tokens that are loaded at once
+  const unsigned index = blockIdx.x * threads + threadIdx.x;
+  const unsigned strip = index / C::chunks;
+  if (strip >= strips.count) return;
+  const int column = static_cast<int>(index % C::chunks) * n;
+  const int first = static_cast<int>(strip % strips.per_sequence) * strips.tokens;
+  const int count = min(strips.tokens, strips.length - first);
+  const std::size_t row = static_cast<std::size_t>(strip / strips.per_sequence) * strips.length + first;
+  x += row * x_stride + column;
+  y += row * y_stride + column;
+#pragma unroll 1
+  for (int round = 0; round < C::rounds; ++round) {
+    float w[C::groups][n][taps]{};
+    float shift[C::groups][n]{};
+#pragma unroll
+    for (int g = 0; g < C::groups; ++g) {
+      const int channel = (round * C::groups + g) * C::width + column;
+      if (channel >= C::channels) break;
+#pragma unroll
+      for (int c = 0; c < n; ++c) {
+#pragma unroll
+        for (int j = 0; j < taps; ++j) w[g][c][j] = weight[(channel + c) * taps + j];
+        if (bias != nullptr) shift[g][c] = bias[channel + c];
+      }
+    }
+    float window[taps][n];  // x[t-(K-1)] and the following
+    const T* from = x - (taps - 1) * static_cast<std::ptrdiff_t>(x_stride);
+#pragma unroll
+    for (int j = 0; j + 1 < taps; ++j, from += x_stride) widen<T>(read<T, n>(from, first + j >= taps - 1), window[j]);
+    U* to = y + round * C::groups * C::width;
+    for (int begin = 0; begin < count; begin += step) {
+      Stored<T, n> next[step];
+#pragma unroll
+      for (int i = 0; i < step; ++i, from += x_stride) next[i] = read<T, n>(from, begin + i < count);
+#pragma unroll
+      for (int i = 0; i < step; ++i, to += y_stride) {
+        widen<T>(next[i], window[taps - 1]);
+#pragma unroll
+        for (int g = 0; g < C::groups; ++g) {
+          float sum[n];
+#pragma unroll
+          for (int c = 0; c < n; ++c) {
+            sum[c] = shift[g][c];
+#pragma unroll
+            for (int j = 0; j < taps; ++j) sum[c] += w[g][c][j] * window[j][c];
+          }
+          const bool is_group = C::rounds == 1 || round * C::groups + g < C::all_groups;
+          if (begin + i < count && is_group) store(to + g * C::width, sum);
+        }
+#pragma unroll
+        for (int j = 0; j + 1 < taps; ++j)
+#pragma unroll
+          for (int c = 0; c < n; ++c) window[j][c] = window[j + 1][c];
+      }
+    }
+  }
+}
+
+/// dx[s,i] = sum over c = i mod Width, j of w[c,j] dy[s+(K-1)-j, c]; and the sums over the block's strips
+/// dw[c,j] = sum_s x[s,i] dy[s+(K-1)-j, c], db[c] = sum_s dy[s,c], written to partial (blocks, Channels (K + 1)).
+/// Grid: (strips, columns).
+template <class C, class T, class U>
+__global__ void __launch_bounds__(threads)
     backward(const T* dy, std::size_t dy_stride, const U* x, std::size_t x_stride, const float* weight, U* dx,
-             std::size_t dx_stride, float* partial, int length) {
-  const int column = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x);
-  if (column >= Width) return;
-  const int first = static_cast<int>(blockIdx.y) * strip;
-  const std::size_t row = std::size_t{blockIdx.z} * length + first;
-  const int count = min(strip, length - first);
+             std::size_t dx_stride, float* partial, const Strips strips) {
+  constexpr int n = C::columns;
+  constexpr int taps = C::taps;
+  constexpr int step = 4;
+  __shared__ float sums[C::groups * n][threads];
+  const int lane = static_cast<int>(threadIdx.x) % C::lanes;
+  const unsigned strip = blockIdx.x * C::strips + threadIdx.x / C::lanes;
+  const int first_column = static_cast<int>(blockIdx.y) * C::lanes * n;
+  const int column = first_column + lane * n;
+  const bool here = threadIdx.x < C::lanes * C::strips && column < C::width && strip < strips.count;
+  const int first = static_cast<int>(strip % strips.per_sequence) * strips.tokens;
+  const int rest = here ? strips.length - first : 0;  // tokens to the end of the sequence
+  const int count = min(strips.tokens, rest);
+  const std::size_t row = static_cast<std::size_t>(strip / strips.per_sequence) * strips.length + first;
   x += row * x_stride + column;
   dx += row * dx_stride + column;
-  partial += (std::size_t{blockIdx.z} * gridDim.y + blockIdx.y) * Channels * (Kernel + 1);
-  float input[strip + Kernel - 1];  // x from K - 1 tokens before the strip on
-#pragma unroll
-  for (int t = 0; t < strip + Kernel - 1; ++t) {
-    const int at = t - (Kernel - 1);
-    input[t] = first + at >= 0 && at < count
-                   ? to_float(x[static_cast<std::ptrdiff_t>(at) * static_cast<std::ptrdiff_t>(x_stride)])
-                   : 0.0f;
-  }
-  float sum[strip]{};
+  dy += row * dy_stride + column;
+  partial += static_cast<std::size_t>(blockIdx.x) * C::channels * (taps + 1);
 #pragma unroll 1
-  for (int channel = column; channel < Channels; channel += Width) {
-    const T* from = dy + row * dy_stride + channel;
-    float w[Kernel];
-    float d_weight[Kernel]{};
-    float d_bias = 0;
+  for (int round = 0; round < C::rounds; ++round) {
+    float w[C::groups][n][taps]{};
+    float d_weight[C::groups][n][taps]{};
+    float d_bias[C::groups][n]{};
+    float window[C::groups][taps][n];  // dy[s] and the following
+    int rows[C::groups];               // of dy that there are
+    const T* from = dy + round * C::groups * C::width;
 #pragma unroll
-    for (int j = 0; j < Kernel; ++j) w[j] = weight[channel * Kernel + j];
+    for (int g = 0; g < C::groups; ++g) {
+      const int channel = (round * C::groups + g) * C::width + column;
+      rows[g] = C::rounds == 1 || channel < C::channels ? rest : 0;
+      if (rows[g] > 0)
 #pragma unroll
-    for (int t = 0; t < strip + Kernel - 1; ++t) {  // dy up to K - 1 tokens behind the strip
-      const float gradient = first + t < length ? to_float(from[t * dy_stride]) : 0.0f;
+        for (int c = 0; c < n; ++c)
 #pragma unroll
-      for (int j = 0; j < Kernel; ++j) {
-        const int s = t - (Kernel - 1) + j;
-        if (s >= 0 && s < strip) sum[s] += w[j] * gradient;
-        if (t < strip && t < count) d_weight[j] += gradient * input[t + j];
-      }
-      if (t < strip && t < count) d_bias += gradient;
+          for (int j = 0; j < taps; ++j) w[g][c][j] = weight[(channel + c) * taps + j];
+#pragma unroll
+      for (int j = 0; j + 1 < taps; ++j)
+        widen<T>(read<T, n>(from + j * dy_stride + g * C::width, j < rows[g]), window[g][j]);
     }
+    from += (taps - 1) * dy_stride;
+    const U* input_from = x;
+    U* to = dx;
+    for (int begin = 0; begin < count; begin += step) {
+      Stored<T, n> next[step][C::groups];
+      Stored<U, n> input[step];
 #pragma unroll
-    for (int j = 0; j < Kernel; ++j) partial[channel * Kernel + j] = d_weight[j];
-    partial[Channels * Kernel + channel] = d_bias;
+      for (int i = 0; i < step; ++i, from += dy_stride, input_from += x_stride) {
+        input[i] = read<U, n>(input_from, begin + i < count);
+#pragma unroll
+        for (int g = 0; g < C::groups; ++g)
+          next[i][g] = read<T, n>(from + g * C::width, begin + i + taps - 1 < rows[g]);
+      }
+#pragma unroll
+      for (int i = 0; i < step; ++i, to += dx_stride) {
+        float in[n];
+        float sum[n]{};
+        widen<U>(input[i], in);
+        if (round > 0 && begin + i < count) load(to, sum);
+#pragma unroll
+        for (int g = 0; g < C::groups; ++g) {
+          widen<T>(next[i][g], window[g][taps - 1]);
+#pragma unroll
+          for (int c = 0; c < n; ++c) {
+            d_bias[g][c] += window[g][0][c];  // 0 behind the end of the sequence
+#pragma unroll
+            for (int j = 0; j < taps; ++j) {
+              sum[c] += w[g][c][j] * window[g][taps - 1 - j][c];
+              d_weight[g][c][j] += in[c] * window[g][taps - 1 - j][c];
+            }
+#pragma unroll
+            for (int j = 0; j + 1 < taps; ++j) window[g][j][c] = window[g][j + 1][c];
+          }
+        }
+        if (begin + i < count) store(to, sum);
+      }
+    }
+    // The sums over the strips, one tap after the other.
+#pragma unroll
+    for (int j = 0; j <= taps; ++j) {
+      __syncthreads();
+#pragma unroll
+      for (int g = 0; g < C::groups; ++g)
+#pragma unroll
+        for (int c = 0; c < n; ++c) sums[g * n + c][threadIdx.x] = j < taps ? d_weight[g][c][j % taps] : d_bias[g][c];
+      __syncthreads();
+#pragma unroll 1
+      for (int i = static_cast<int>(threadIdx.x); i < C::groups * n * C::lanes; i += threads) {
+        const int g = i / (n * C::lanes);
+        const int inside = i % (n * C::lanes);
+        const int channel = (round * C::groups + g) * C::width + first_column + inside;
+        if (first_column + inside >= C::width || channel >= C::channels) continue;
+        float sum = 0;
+#pragma unroll
+        for (int s = 0; s < C::strips; ++s) sum += sums[g * n + inside % n][s * C::lanes + inside / n];
+        partial[j < taps ? channel * taps + j : C::channels * taps + channel] = sum;
+      }
+    }
   }
-#pragma unroll
-  for (int t = 0; t < strip; ++t)
-    if (t < count) dx[t * dx_stride] = from_float<U>(sum[t]);
-}
-
-inline dim3 grid(const Shape& shape, int width) {
-  return dim3(static_cast<unsigned>((width + 127) / 128), static_cast<unsigned>((shape.length + strip - 1) / strip),
-              static_cast<unsigned>(shape.batch));
 }
 
 }  // namespace short_conv_detail
@@ -112,17 +254,23 @@ template <>
 struct Kernel<&ops::short_conv_op> {
   template <class C>
   static void run(const C& call) {
-    constexpr int kernel = C::node.attribute[ops::short_conv::kernel];
+    namespace d = short_conv_detail;
+    constexpr int taps = C::node.attribute[ops::short_conv::kernel];
     constexpr int channels = C::node.width;
+    constexpr int width = C::operand(0).width;
+    constexpr int chunk = common_chunk<width, C::template in_chunk<0>(), C::template out_chunk<0>()>();
+    using Cut = d::Cut<taps, channels, width, d::columns_of(channels / width, taps, chunk, 32)>;
     using T = typename C::template In<0>;
     using U = typename C::template Out<0>;
     const auto x = call.template in<0>();
     const auto y = call.out();
     const float* bias = nullptr;
     if constexpr (C::has(2)) bias = call.template in<2>().data;
-    call.queue().launch("a short convolution", short_conv_detail::forward<kernel, channels, C::operand(0).width, T, U>,
-                        short_conv_detail::grid(call.shape(), channels), dim3(128), 0, x.data, x.stride,
-                        call.template in<1>().data, bias, y.data, y.stride, call.shape().length);
+    const d::Strips strips(call.shape(), Cut::chunks, 1024 * call.queue().multiprocessors(), 64);
+    const Index count = Index{strips.count} * Cut::chunks;
+    call.queue().launch("a short convolution", d::forward<Cut, T, U>,
+                        dim3(static_cast<unsigned>((count + d::threads - 1) / d::threads)), dim3(d::threads), 0, x.data,
+                        x.stride, call.template in<1>().data, bias, y.data, y.stride, strips);
   }
 };
 
@@ -130,27 +278,36 @@ template <>
 struct Kernel<&ops::short_conv_gradient_op> {
   template <class C>
   static void run(const C& call) {
-    constexpr int kernel = C::node.attribute[ops::short_conv::kernel];
+    namespace d = short_conv_detail;
+    constexpr int taps = C::node.attribute[ops::short_conv::kernel];
     constexpr int channels = C::operand(0).width;
     constexpr int width = C::node.width;
+    constexpr int chunk =
+        common_chunk<width, C::template in_chunk<0>(), C::template in_chunk<1>(), C::template out_chunk<0>()>();
+    using Cut = d::Cut<taps, channels, width, d::columns_of(channels / width, taps, chunk, 24)>;
     using T = typename C::template In<0>;
     using U = typename C::template In<1>;
     static_assert(std::is_same_v<U, typename C::template Out<0>>);
     const auto dy = call.template in<0>();
     const auto x = call.template in<1>();
     const auto dx = call.out();
-    const dim3 grid = short_conv_detail::grid(call.shape(), width);
-    const Index strips = Index{grid.y} * grid.z;
-    constexpr Index sums = channels * (kernel + 1);
-    float* partial = call.queue().template take<float>(strips * sums);
-    call.queue().launch("the gradient of a short convolution",
-                        short_conv_detail::backward<kernel, channels, width, T, U>, grid, dim3(128), 0, dy.data,
-                        dy.stride, x.data, x.stride, call.template in<2>().data, dx.data, dx.stride, partial,
-                        call.shape().length);
-    add_row_sums<float>(call.queue(), {partial, sums}, strips, channels * kernel, call.template out<1>().data);
-    if constexpr (C::template is_result<2>())
-      add_row_sums<float>(call.queue(), {partial + channels * kernel, sums}, strips, channels,
-                          call.template out<2>().data);
+    Queue& queue = call.queue();
+    const d::Strips strips(call.shape(), Cut::chunks, 512 * queue.multiprocessors(), 128);
+    const dim3 grid((strips.count + Cut::strips - 1) / Cut::strips, Cut::blocks);
+    constexpr Index sums = channels * (taps + 1);
+    float* partial = queue.template take<float>(Index{grid.x} * sums);
+    queue.launch("the gradient of a short convolution", d::backward<Cut, T, U>, grid, dim3(d::threads), 0, dy.data,
+                 dy.stride, x.data, x.stride, call.template in<2>().data, dx.data, dx.stride, partial, strips);
+    float* d_weight = call.template out<1>().data;
+    if constexpr (C::template is_result<2>()) {
+      float* d_bias = call.template out<2>().data;
+      if (d_bias == d_weight + channels * taps) {  // one parameter behind the other
+        add_row_sums<float>(queue, {partial, sums}, grid.x, sums, d_weight);
+        return;
+      }
+      add_row_sums<float>(queue, {partial + channels * taps, sums}, grid.x, channels, d_bias);
+    }
+    add_row_sums<float>(queue, {partial, sums}, grid.x, channels * taps, d_weight);
   }
 };
 

@@ -5,6 +5,7 @@
 
 #include <mad/cuda/chunk.hpp>
 #include <mad/cuda/context.hpp>
+#include <mad/cuda/toeplitz_attention_correlation.cuh>
 #include <mad/cuda/toeplitz_attention_exact.cuh>
 #include <mad/cuda/toeplitz_attention_tensor.cuh>
 #include <mad/ops/toeplitz_attention.hpp>
@@ -28,12 +29,12 @@ struct Kernels {
     else
       toeplitz_exact::launch_sums<Width>(queue, sums, filter, shape);
   }
-  static void correlate(Queue& queue, View<const T> q, View<const T> k, View<const T> v, View<const T> dy,
-                        const toeplitz::Partial& partial, const Shape& shape) {
+  static toeplitz::Partial correlate(Queue& queue, View<const T> q, View<const T> k, View<const T> v, View<const T> dy,
+                                     int heads, const Shape& shape) {
     if constexpr (tensor)
-      toeplitz_tensor::launch_correlation<Width, Chunk>(queue, q, k, v, dy, partial, shape);
+      return toeplitz_tensor::launch_correlation<Width, Chunk>(queue, q, k, v, dy, heads, shape);
     else
-      toeplitz_exact::launch_correlation<Width>(queue, q, k, v, dy, partial, shape);
+      return toeplitz_exact::launch_correlation<Width>(queue, q, k, v, dy, heads, shape);
   }
 };
 
@@ -82,8 +83,7 @@ struct Kernel<&ops::toeplitz_attention_gradient_op> {
                                         {k, q, dy, call.template out<2>(), true}}};
     Queue& queue = call.queue();
     K::sum(queue, sums, filter, call.shape());
-    const toeplitz::Partial partial = toeplitz::take_partial(queue, call.shape(), filter.heads);
-    K::correlate(queue, q, k, v, dy, partial, call.shape());
+    const toeplitz::Partial partial = K::correlate(queue, q, k, v, dy, filter.heads, call.shape());
     toeplitz::add_filter_gradient(queue, partial, call.template out<3>(), call.template out<4>().data,
                                   call.shape().length);
   }

@@ -13,10 +13,37 @@ namespace mad::cuda::toeplitz_exact {
 using attention_exact::load_tile;
 using attention_exact::threads;
 using toeplitz::Filter;
-using toeplitz::lag_tile;
 using toeplitz::Partial;
-using toeplitz::Place;
-using toeplitz::Products;
+
+/// Where a block works: `Rows` rows of one head of one sequence. Grid: (tiles of rows times Count, heads, batch).
+struct Place {
+  int head;
+  int first;  ///< its first row
+  std::size_t sequence;
+
+  template <int Rows, int Count>
+  static __device__ Place of_block(bool ahead, int length) {
+    const int order = static_cast<int>(blockIdx.x) / Count;
+    const int tiles = static_cast<int>(gridDim.x) / Count;
+    const int tile = ahead ? order : tiles - 1 - order;  // the longest sums begin first
+    return {static_cast<int>(blockIdx.y), tile * Rows, std::size_t{blockIdx.z} * length};
+  }
+};
+
+/// The part of a head's filter that `Rows` rows from `first` and `Keys` keys from `s0` need: the factor of row r and
+/// key j at r - j + Keys - 1.
+template <int Rows, int Keys, int Threads>
+__device__ void load_factors(float (&to)[Rows + Keys], const Filter& filter, int head, int first, int s0, bool ahead) {
+  for (int i = static_cast<int>(threadIdx.x); i < Rows + Keys - 1; i += Threads) {
+    const int distance = first - s0 + i - (Keys - 1);
+    to[i] = filter(head, ahead ? -distance : distance);
+  }
+}
+
+inline dim3 grid(int rows, int sums, int heads, const Shape& shape) {
+  return dim3(static_cast<unsigned>((shape.length + rows - 1) / rows * sums), static_cast<unsigned>(heads),
+              static_cast<unsigned>(shape.batch));
+}
 
 /// As for softmax attention; fewer keys pass at a time where heads are wide.
 template <int Width>
@@ -54,7 +81,7 @@ __global__ void __launch_bounds__(threads)
     __syncthreads();
     load_tile<Width, H::tile>(keys, key, of.key.stride, s0, length, nullptr, 1.0f);
     load_tile<Width, H::tile>(values, value, of.value.stride, s0, length, nullptr, 1.0f);
-    toeplitz::load_factors<H::teams, H::tile, threads>(factors, filter, place.head, place.first, s0, of.ahead);
+    load_factors<H::teams, H::tile, threads>(factors, filter, place.head, place.first, s0, of.ahead);
     __syncthreads();
 #pragma unroll unroll
     for (int j = 0; j < H::tile; ++j) {
@@ -67,6 +94,26 @@ __global__ void __launch_bounds__(threads)
   T* out = of.out.data + (place.sequence + t) * of.out.stride + head_column + channel;
 #pragma unroll
   for (int i = 0; i < H::own; ++i) out[i] = from_float<T>(sum[i]);
+}
+
+// The filter's gradient: a block takes all pairs of a tile of queries and a tile of keys that lie the same number of
+// tiles apart, in a share of the sequences, and adds up a * p number by number. Only the sum's diagonals are added up,
+// at the end. Each lag lies in two such windows of 2 `lag_tile` - 1 lags.
+
+inline constexpr int lag_tile = 64;
+
+/// Sums of a * p, padded so that diagonals and rows lie in different banks.
+using Products = float[lag_tile][lag_tile + 1];
+
+/// The sums of the diagonals, in a fixed order. Lag i - lag_tile of the window goes to number i; number 0 has none.
+template <int Threads>
+__device__ void store_diagonals(const Products& products, float* to) {
+  for (int i = static_cast<int>(threadIdx.x); i < 2 * lag_tile; i += Threads) {
+    const int lag = i - lag_tile;
+    float sum = 0;
+    for (int c = max(0, -lag); c < min(lag_tile, lag_tile - lag); ++c) sum += products[c + lag][c];
+    to[i] = sum;
+  }
 }
 
 /// Channels [c, c + Slice) of `lag_tile` rows of a head, transposed; 0 outside.
@@ -149,23 +196,28 @@ __global__ void __launch_bounds__(pair_threads) correlate(View<const T> q, View<
 #pragma unroll
     for (int j = 0; j < 4; ++j) memory.products[row + i][column + j] = total[i][j];
   __syncthreads();
-  toeplitz::store_diagonals<pair_threads>(memory.products,
-                                          partial.memory + partial.offset(static_cast<int>(blockIdx.z), which, head));
+  store_diagonals<pair_threads>(memory.products,
+                                partial.memory + partial.offset(static_cast<int>(blockIdx.z), which, head));
 }
 
 template <int Width, int Count, class T>
 void launch_sums(Queue& queue, const toeplitz::SumList<T, Count>& sums, const Filter& filter, const Shape& shape) {
   queue.launch("Toeplitz attention", sum_positions<Width, Count, T>,
-               toeplitz::grid(Head<Width>::teams, Count, filter.heads, shape), dim3(threads), 0, sums, filter);
+               grid(Head<Width>::teams, Count, filter.heads, shape), dim3(threads), 0, sums, filter);
 }
 
 template <int Width, class T>
-void launch_correlation(Queue& queue, View<const T> q, View<const T> k, View<const T> v, View<const T> dy,
-                        const Partial& partial, const Shape& shape) {
-  const dim3 grid(static_cast<unsigned>(partial.windows), static_cast<unsigned>(partial.heads),
-                  static_cast<unsigned>(partial.shares));
+Partial launch_correlation(Queue& queue, View<const T> q, View<const T> k, View<const T> v, View<const T> dy, int heads,
+                           const Shape& shape) {
+  const int windows = static_cast<int>((shape.length + lag_tile - 1) / lag_tile);
+  // Enough blocks to even out that windows of long lags hold fewer pairs; two sequences for each where there are some.
+  const Index wanted = 16 * queue.multiprocessors() / (Index{windows} * heads);
+  const Index shares = std::clamp<Index>(wanted, 1, (shape.batch + 1) / 2);
+  const Partial partial(queue, shares, windows, heads, lag_tile, lag_tile);
+  const dim3 grid(static_cast<unsigned>(windows), static_cast<unsigned>(heads), static_cast<unsigned>(shares));
   queue.launch("the filter's gradient of Toeplitz attention", correlate<Width, T>, grid, dim3(pair_threads), 0, q, k, v,
                dy, partial, shape.batch, shape.length);
+  return partial;
 }
 
 }  // namespace mad::cuda::toeplitz_exact

@@ -46,78 +46,35 @@ struct SumList {
   Sum<T> sum[Count];
 };
 
-/// Where a block works: `Rows` rows of one head of one sequence. Grid: (tiles of rows times Count, heads, batch).
-struct Place {
-  int head;
-  int first;  ///< its first row
-  std::size_t sequence;
-
-  template <int Rows, int Count>
-  static __device__ Place of_block(bool ahead, int length) {
-    const int order = static_cast<int>(blockIdx.x) / Count;
-    const int tiles = static_cast<int>(gridDim.x) / Count;
-    const int tile = ahead ? order : tiles - 1 - order;  // the longest sums begin first
-    return {static_cast<int>(blockIdx.y), tile * Rows, std::size_t{blockIdx.z} * length};
-  }
-};
-
-/// The part of a head's filter that `Rows` rows from `first` and `Keys` keys from `s0` need: the factor of row r and
-/// key j at r - j + Keys - 1.
-template <int Rows, int Keys, int Threads>
-__device__ void load_factors(float (&to)[Rows + Keys], const Filter& filter, int head, int first, int s0, bool ahead) {
-  for (int i = static_cast<int>(threadIdx.x); i < Rows + Keys - 1; i += Threads) {
-    const int distance = first - s0 + i - (Keys - 1);
-    to[i] = filter(head, ahead ? -distance : distance);
-  }
+/// Shares of \p items things, about \p wanted, that are as even as can be.
+inline Index even_shares(Index items, Index wanted) {
+  const Index each = (items + std::clamp<Index>(wanted, 1, items) - 1) / std::clamp<Index>(wanted, 1, items);
+  return (items + each - 1) / each;
 }
 
-inline dim3 grid(int rows, int sums, int heads, const Shape& shape) {
-  return dim3(static_cast<unsigned>((shape.length + rows - 1) / rows * sums), static_cast<unsigned>(heads),
-              static_cast<unsigned>(shape.batch));
-}
-
-// dh[j] = sum over batch and t of a[t,t-j] p[t,t-j], a = q k^T, p = dy v^T: a block takes all pairs of a tile of
-// queries and a tile of keys that lie the same number of tiles apart, in a share of the sequences, and adds up a * p
-// number by number. Only the sum's diagonals are added up, at the end. Each lag lies in two such windows of 2
-// `lag_tile` - 1 lags.
-
-inline constexpr int lag_tile = 64;
-inline constexpr int window = 2 * lag_tile;  ///< numbers kept per window; the last is not used
-
-/// Sums of a * p, padded so that diagonals and rows lie in different banks.
-using Products = float[lag_tile][lag_tile + 1];
-
-/// Partial sums (shares, windows, heads, `window`).
+/// Partial sums of dh[j] = sum over batch and t of a[t,t-j] p[t,t-j], a = q k^T, p = dy v^T: (shares, windows of lags,
+/// heads, numbers). A window begins some lags before its own, which it also adds to.
 struct Partial {
-  float* memory;
-  int windows;
   int shares;
+  int windows;
   int heads;
+  int lags;    ///< of a window
+  int before;  ///< further numbers of a window; lag `lags` w + i is number `before` + i of window w
+  float* memory;
+
+  Partial(Queue& queue, Index shares_, int windows_, int heads_, int lags_, int before_)
+      : shares(static_cast<int>(shares_)),
+        windows(windows_),
+        heads(heads_),
+        lags(lags_),
+        before(before_),
+        memory(queue.take<float>(static_cast<Index>(offset(shares, 0, 0)))) {}
 
   __host__ __device__ std::size_t offset(int share, int which, int head) const {
-    return ((static_cast<std::size_t>(share) * windows + which) * heads + head) * window;
+    return ((static_cast<std::size_t>(share) * windows + which) * heads + head) *
+           static_cast<std::size_t>(before + lags);
   }
 };
-
-inline Partial take_partial(Queue& queue, const Shape& shape, int heads) {
-  Partial p{nullptr, static_cast<int>((shape.length + lag_tile - 1) / lag_tile), 1, heads};
-  // Enough blocks to even out that windows of long lags hold fewer pairs; two sequences for each where there are some.
-  const Index wanted = 16 * queue.multiprocessors() / (Index{p.windows} * heads);
-  p.shares = static_cast<int>(std::clamp<Index>(wanted, 1, (shape.batch + 1) / 2));
-  p.memory = queue.take<float>(static_cast<Index>(p.offset(p.shares, 0, 0)));
-  return p;
-}
-
-/// The sums of the diagonals, in a fixed order. Lag i - (lag_tile - 1) of the window goes to number i.
-template <int Threads>
-__device__ void store_diagonals(const Products& products, float* to) {
-  for (int i = static_cast<int>(threadIdx.x); i < window - 1; i += Threads) {
-    const int lag = i - (lag_tile - 1);
-    float sum = 0;
-    for (int c = max(0, -lag); c < min(lag_tile, lag_tile - lag); ++c) sum += products[c + lag][c];
-    to[i] = sum;
-  }
-}
 
 inline constexpr int finish_lanes = 32;
 inline constexpr int finish_groups = 8;
@@ -129,14 +86,15 @@ __global__ void __launch_bounds__(finish_lanes* finish_groups)
   __shared__ float part[finish_groups][finish_lanes];
   const int lag = static_cast<int>(blockIdx.x * finish_lanes + threadIdx.x);
   const int head = static_cast<int>(blockIdx.y);
-  const int which = lag / lag_tile;
-  const int inside = lag % lag_tile;
+  const int which = lag / partial.lags;
+  const int inside = lag % partial.lags;
+  const int of_next = inside - partial.lags + partial.before;
   float sum = 0;
   if (lag < length) {
     for (int share = static_cast<int>(threadIdx.y); share < partial.shares; share += finish_groups) {
-      sum += partial.memory[partial.offset(share, which, head) + inside + lag_tile - 1];
-      if (inside > 0 && which + 1 < partial.windows)
-        sum += partial.memory[partial.offset(share, which + 1, head) + inside - 1];
+      sum += partial.memory[partial.offset(share, which, head) + partial.before + inside];
+      if (of_next > 0 && which + 1 < partial.windows)
+        sum += partial.memory[partial.offset(share, which + 1, head) + of_next];
     }
   }
   part[threadIdx.y][threadIdx.x] = sum;

@@ -1,224 +1,172 @@
 // Copyright 2026 The mad authors. SPDX-License-Identifier: Apache-2.0
 /// \file
-/// Attention under a Toeplitz mask in bfloat16 on the tensor cores. Heads are padded with zeros to a multiple of 8
-/// channels, in shared memory only.
+/// Attention under a Toeplitz mask in bfloat16 on the tensor cores: the sums over positions. Sums that look ahead are
+/// those that look back with the positions in reverse order.
 #pragma once
 
-#include <mad/cuda/tensor_core.cuh>
 #include <mad/cuda/toeplitz_attention_filter.cuh>
+#include <mad/cuda/toeplitz_attention_rows.cuh>
 
 namespace mad::cuda::toeplitz_tensor {
 
-using tensor::Left;
 using toeplitz::Filter;
-using toeplitz::lag_tile;
-using toeplitz::Partial;
-using toeplitz::Place;
-using toeplitz::Products;
 
-inline constexpr int largest_width = 64;  ///< of heads whose tiles fit into shared memory
+inline constexpr int largest_width = 64;  ///< of heads whose rows fit into shared memory
 
-/// How a head of Width channels is cut: a block owns `rows` rows, 16 per warp, and keys and values pass by in tiles.
-template <int Width>
-struct Head {
-  static constexpr int padded = (Width + 7) / 8 * 8;
-  static constexpr int warps = padded <= 32 ? 8 : 4;
-  static constexpr int threads = 32 * warps;
-  static constexpr int rows = 16 * warps;
-  static constexpr int tile = padded <= 32 ? 64 : 32;
-  static constexpr int depth = padded % 16 == 0 ? 16 : 8;  ///< channels per product
-  static constexpr int columns = padded / 8;               ///< blocks of sums per row
+/// How sequences are cut for heads of `padded` channels.
+template <int Padded>
+struct Cut {
+  static constexpr int tiles = Padded <= 32 ? 2 : 1;  ///< of 16 rows, a warp's at once
+  static constexpr int own = 16 * tiles;
+  static constexpr int step = 32;                        ///< keys at once
+  static constexpr int span = 16384 / Padded / 64 * 64;  ///< positions whose keys and values are in shared memory
+  static constexpr int most_warps = 8;
 };
 
-/// Rows [first, first + Rows) of a head, `Chunk` channels at a time; 0 behind the end of the sequence.
-template <int Width, int Chunk, int Threads, int Rows>
-__device__ void load_rows(tensor::Tile<Rows, Head<Width>::padded>& to, const BFloat16* from, std::size_t stride,
-                          int first, int length) {
-  using Piece = cuda::Chunk<BFloat16, Chunk>;
-  constexpr int padded = Head<Width>::padded;
-  constexpr int pieces = padded / Chunk;
-  for (int i = static_cast<int>(threadIdx.x); i < Rows * pieces; i += Threads) {
-    const int r = i / pieces;
-    const int c = i % pieces * Chunk;
-    Piece x{};
-    if (first + r < length && (padded == Width || c < Width))
-      x = *reinterpret_cast<const Piece*>(from + static_cast<std::size_t>(first + r) * stride + c);
-    *reinterpret_cast<Piece*>(to.row(r) + c) = x;
-  }
-}
+/// What the blocks of a launch share out. While all positions fit into a span, a block computes all rows of a sequence,
+/// and one sequence after the other; otherwise as many rows as its warps take at once.
+struct Work {
+  int batch;
+  int positions;   ///< the length, rounded up to whole steps
+  int span;        ///< no more than the positions
+  int row_blocks;  ///< of a sequence
+  int factors;     ///< of the filter in shared memory
+  int warps;
 
-/// 16 rows of a tile as the left factor of products with rows of others.
-template <int Width>
-struct Rows16 {
-  using H = Head<Width>;
-  Left<H::depth> part[H::padded / H::depth];
+  static constexpr int lead = 32;  ///< lags before 0 that are looked at: a row does not see the keys behind it
 
-  template <int Rows>
-  __device__ Rows16(const tensor::Tile<Rows, H::padded>& tile, int row) {
-#pragma unroll
-    for (int d = 0; d < H::padded; d += H::depth) part[d / H::depth] = tile.template left<H::depth>(row, d);
+  template <class Cut>
+  static Work of(const Shape& shape) {
+    Work p{};
+    p.batch = static_cast<int>(shape.batch);
+    p.positions = static_cast<int>((shape.length + Cut::step - 1) / Cut::step * Cut::step);
+    p.span = std::min(p.positions, Cut::span);
+    p.warps = std::min(Cut::most_warps, p.positions / Cut::own);
+    const int rows = p.warps * Cut::own;
+    p.row_blocks = p.span == p.positions ? 1 : (p.positions + rows - 1) / rows;
+    p.factors = lead + p.span + (p.row_blocks > 1 ? rows : 0);
+    return p;
   }
-  /// Products with rows [row, row + 8) of another tile.
-  template <int Rows>
-  __device__ tensor::Sums with(const tensor::Tile<Rows, H::padded>& tile, int row) const {
-    tensor::Sums s;
-#pragma unroll
-    for (int d = 0; d < H::padded; d += H::depth)
-      multiply_add(s, part[d / H::depth], tile.template right_of_rows<H::depth>(row, d));
-    return s;
+  std::size_t bytes(int padded) const {
+    return sizeof(float2) * static_cast<std::size_t>(factors) + 4 * static_cast<std::size_t>(span * padded);
   }
 };
 
-/// Sums over positions; a warp takes 16 rows.
+/// Sums over positions. Grid: (shares of the batch, heads times Count, blocks of rows).
 template <int Width, int Chunk, int Count>
-__global__ void __launch_bounds__(Head<Width>::threads)
-    sum_positions(const __grid_constant__ toeplitz::SumList<BFloat16, Count> sums, Filter filter) {
-  using H = Head<Width>;
-  __shared__ alignas(16) tensor::Tile<H::rows, H::padded> queries;
-  __shared__ alignas(16) tensor::Tile<H::tile, H::padded> keys;
-  __shared__ alignas(16) tensor::Tile<H::tile, H::padded> values;
-  __shared__ float factors[H::rows + H::tile];
-  const toeplitz::Sum<BFloat16>& of = sums.sum[blockIdx.x % Count];
-  const bool ahead = of.ahead;
-  const int length = filter.length;
-  const Place place = Place::of_block<H::rows, Count>(ahead, length);
-  const int head_column = place.head * Width;
-  const BFloat16* key = of.key.data + place.sequence * of.key.stride + head_column;
-  const BFloat16* value = of.value.data + place.sequence * of.value.stride + head_column;
+__global__ void __launch_bounds__(32 * Cut<HeadRows<Width, Chunk>::padded>::most_warps, 2)
+    sum_positions(const __grid_constant__ toeplitz::SumList<BFloat16, Count> sums, const Filter filter,
+                  const Work work) {
+  using Rows = HeadRows<Width, Chunk>;
+  using C = Cut<Rows::padded>;
+  constexpr int units = Rows::units;
+  extern __shared__ float4 dynamic_memory[];
+  BFloat16* const keys = reinterpret_cast<BFloat16*>(dynamic_memory);
+  const int apart = work.span * Rows::padded;
+  float2* const factors = reinterpret_cast<float2*>(keys + 2 * apart);  // f[lag] and f[lag - 1] from `low` on
+  const toeplitz::Sum<BFloat16>& of = sums.sum[blockIdx.y % Count];
+  const int head = static_cast<int>(blockIdx.y) / Count;
   const int lane = static_cast<int>(threadIdx.x) % 32;
-  const int own = static_cast<int>(threadIdx.x) / 32 * 16;
-  const int own_first = place.first + own;
-  load_rows<Width, Chunk, H::threads>(queries, of.query.data + place.sequence * of.query.stride + head_column,
-                                      of.query.stride, place.first, length);
-  __syncthreads();
-  const Rows16<Width> query(queries, own);
-  // The factor of this lane's first row and column; those of later rows lie above it, of later columns below.
-  const float* factor = factors + own + lane / 4 - lane % 4 * 2 + H::tile - 1;
-  tensor::Sums sum[H::columns];
-  const int begin = ahead ? place.first : 0;
-  const int end = ahead ? length : min(place.first + H::rows, length);
-  for (int s0 = begin; s0 < end; s0 += H::tile) {
-    __syncthreads();
-    load_rows<Width, Chunk, H::threads>(keys, key, of.key.stride, s0, length);
-    load_rows<Width, Chunk, H::threads>(values, value, of.value.stride, s0, length);
-    toeplitz::load_factors<H::rows, H::tile, H::threads>(factors, filter, place.head, place.first, s0, ahead);
-    __syncthreads();
-    // Of the tile's keys this warp needs those up to its last row, or ahead from its first one on.
-    const int j_begin = ahead ? max(0, own_first - s0) : 0;
-    const int j_end = min(H::tile, (ahead ? length : own_first + 16) - s0);
-    float above[2] = {factor[8 - j_begin], factor[7 - j_begin]};
-    for (int j = j_begin; j < j_end; j += 16) {
-      tensor::Sums weight[2];
+  const int warp = static_cast<int>(threadIdx.x) / 32;
+  const int rows = work.warps * C::own;
+  // Groups of rows that the warps take at once; the longest sums begin first.
+  const int first_group = static_cast<int>(gridDim.z - 1 - blockIdx.z);
+  const int end_group = work.row_blocks > 1 ? first_group + 1 : (work.positions + rows - 1) / rows;
+  const int end = min(end_group * rows, work.positions);
+  const typename Rows::Places places;
+  int unit_place[units];  // of 32 rows of one unit
 #pragma unroll
-      for (int b = 0; b < 2; ++b) {
-        const float* f = factor - j - 8 * b;
-        const float here[2] = {f[0], f[-1]};
-        weight[b] = query.with(keys, j + 8 * b);
+  for (int u = 0; u < units; ++u) unit_place[u] = Rows::place(lane, u);
+  bool has_factors = false;
+  for (int b = static_cast<int>(blockIdx.x); b < work.batch; b += static_cast<int>(gridDim.x)) {
+    const auto of_head = [&](const auto& x) { return Positions(x, b, filter.length, of.ahead, head * Width); };
+    const Positions queries = of_head(of.query);
+    const Positions results = of_head(of.out);
+    tensor::Sums sum[C::tiles][units];
+    for (int s0 = 0; s0 < end; s0 += work.span) {
+      const auto first_of = [&](int g) {
+        return (g * work.warps + (g % 2 == 0 ? warp : work.warps - 1 - warp)) * C::own;
+      };
+      typename Rows::Left query[C::tiles];
+      const auto load_query = [&](int g) {
 #pragma unroll
-        for (int i = 0; i < 2; ++i) {
-          weight[b].value[i] *= here[i];
-          weight[b].value[2 + i] *= above[i];  // 8 rows below, 8 columns before: the same lag
-          above[i] = here[i];
+        for (int i = 0; i < C::tiles; ++i) query[i] = Rows::load_left(queries, first_of(g) + 16 * i);
+      };
+      load_query(first_group);
+      const int low = max(first_group * rows - s0 - work.span, -Work::lead);
+      __syncthreads();  // the last keys are no longer needed
+      Rows::load(keys, apart, of_head(of.key), of_head(of.value), s0, min(work.span, work.positions - s0));
+      if (!has_factors || work.row_blocks > 1)
+        for (int i = static_cast<int>(threadIdx.x); i < work.factors; i += static_cast<int>(blockDim.x))
+          factors[i] = {filter(head, low + i), filter(head, low + i - 1)};
+      has_factors = true;
+      __syncthreads();
+      for (int g = first_group; g < end_group; ++g) {
+        const int first = first_of(g);
+        if (first >= work.positions) continue;
+        if (g > first_group) load_query(g);
+        if (s0 == 0)
+#pragma unroll
+          for (int i = 0; i < C::tiles; ++i)
+#pragma unroll
+            for (int u = 0; u < units; ++u) sum[i][u] = {};
+        // The factor of this lane's first row and column; those of later rows lie above it, of later columns below.
+        const float2* factor = factors + first - s0 - low + lane / 4 - lane % 4 * 2;
+        const BFloat16* key = keys;
+        for (int s = s0; s < min(s0 + work.span, first + C::own); s += C::step) {
+          typename Rows::Right right[4];  // 8 keys each
+          std::uint32_t value[units][4];  // 8 positions each
+          float2 f[2 * C::tiles + 3];
+#pragma unroll
+          for (int k = 0; k < 4; k += 2) Rows::right_of(key + 8 * k * Rows::padded, places, right[k], right[k + 1]);
+#pragma unroll
+          for (int k = 0; k < 2 * C::tiles + 3; ++k) f[k] = factor[8 * (k - 3)];
+#pragma unroll
+          for (int u = 0; u < units; ++u) load_blocks_transposed(key + apart + unit_place[u], value[u]);
+#pragma unroll
+          for (int i = 0; i < C::tiles; ++i) {
+            tensor::Sums weight[4];
+#pragma unroll
+            for (int k = 0; k < 4; ++k) {
+              weight[k] = product(query[i], right[k]);
+              const float2 above = f[2 * i - k + 3];
+              const float2 below = f[2 * i - k + 4];
+              weight[k].value[0] *= above.x;
+              weight[k].value[1] *= above.y;
+              weight[k].value[2] *= below.x;
+              weight[k].value[3] *= below.y;
+            }
+#pragma unroll
+            for (int k = 0; k < 4; k += 2) {
+              const tensor::Left<16> weights = tensor::as_left(weight[k], weight[k + 1]);
+#pragma unroll
+              for (int u = 0; u < units; ++u)
+                tensor::multiply_add(sum[i][u], weights, tensor::Right<16>{{value[u][k], value[u][k + 1]}});
+            }
+          }
+          key += C::step * Rows::padded;
+          factor -= C::step;
         }
-      }
-      const Left<16> weights = tensor::as_left(weight[0], weight[1]);
+        if (s0 + work.span >= end)
 #pragma unroll
-      for (int c = 0; c < H::columns; ++c) multiply_add(sum[c], weights, values.right(j, c * 8));
-    }
-  }
-#pragma unroll
-  for (int h = 0; h < 2; ++h) {
-    const int t = own_first + lane / 4 + 8 * h;
-    if (t >= length) continue;
-    BFloat16* out = of.out.data + (place.sequence + t) * of.out.stride + head_column;
-#pragma unroll
-    for (int b = 0; b < H::columns; ++b) {
-      const int c = b * 8 + lane % 4 * 2;
-      if constexpr (Chunk >= 2) {
-        if (c < Width)
-          *reinterpret_cast<std::uint32_t*>(out + c) = tensor::pack(sum[b].value[2 * h], sum[b].value[2 * h + 1]);
-      } else {
-#pragma unroll
-        for (int i = 0; i < 2; ++i)
-          if (c + i < Width) out[c + i] = __float2bfloat16_rn(sum[b].value[2 * h + i]);
+          for (int i = 0; i < C::tiles; ++i) Rows::store(sum[i], results, first + 16 * i);
       }
     }
   }
 }
 
-inline constexpr int pair_threads = 2 * lag_tile;  ///< a warp takes 16 queries
-
-/// Partial sums of dh. Grid: (windows, heads, shares).
-template <int Width, int Chunk>
-__global__ void __launch_bounds__(pair_threads)
-    correlate(View<const BFloat16> q, View<const BFloat16> k, View<const BFloat16> v, View<const BFloat16> dy,
-              Partial partial, int batch, int length) {
-  using Rows = tensor::Tile<lag_tile, Head<Width>::padded>;
-  struct Tiles {
-    Rows queries, keys, values, gradients;
-  };
-  union Memory {
-    Tiles tiles;
-    Products products;
-  };
-  __shared__ alignas(16) Memory memory;
-  Tiles& tiles = memory.tiles;
-  const int which = static_cast<int>(blockIdx.x);
-  const int head = static_cast<int>(blockIdx.y);
-  const int lane = static_cast<int>(threadIdx.x) % 32;
-  const int own = static_cast<int>(threadIdx.x) / 32 * 16;
-  tensor::Sums total[lag_tile / 8];
-  for (int b = static_cast<int>(blockIdx.z); b < batch; b += static_cast<int>(gridDim.z)) {
-    const std::size_t sequence = static_cast<std::size_t>(b) * length;
-    const auto load_tile = [&](Rows& to, const View<const BFloat16>& x, int first) {
-      load_rows<Width, Chunk, pair_threads>(to, x.data + sequence * x.stride + head * Width, x.stride, first, length);
-    };
-    for (int t0 = which * lag_tile; t0 < length; t0 += lag_tile) {
-      const int s0 = t0 - which * lag_tile;
-      __syncthreads();
-      load_tile(tiles.queries, q, t0);
-      load_tile(tiles.gradients, dy, t0);
-      load_tile(tiles.keys, k, s0);
-      load_tile(tiles.values, v, s0);
-      __syncthreads();
-      const Rows16<Width> query(tiles.queries, own);
-      const Rows16<Width> gradient(tiles.gradients, own);
-#pragma unroll
-      for (int j = 0; j < lag_tile / 8; ++j) {
-        const tensor::Sums score = query.with(tiles.keys, j * 8);
-        const tensor::Sums d_weight = gradient.with(tiles.values, j * 8);
-#pragma unroll
-        for (int i = 0; i < 4; ++i) total[j].value[i] += score.value[i] * d_weight.value[i];
-      }
-    }
-  }
-  __syncthreads();
-#pragma unroll
-  for (int j = 0; j < lag_tile / 8; ++j)
-#pragma unroll
-    for (int i = 0; i < 4; ++i)
-      memory.products[own + lane / 4 + i / 2 * 8][j * 8 + lane % 4 * 2 + i % 2] = total[j].value[i];
-  __syncthreads();
-  toeplitz::store_diagonals<pair_threads>(memory.products,
-                                          partial.memory + partial.offset(static_cast<int>(blockIdx.z), which, head));
-}
-
-/// `Chunk` neighbouring channels of every head can be read and written at once.
 template <int Width, int Chunk, int Count>
 void launch_sums(Queue& queue, const toeplitz::SumList<BFloat16, Count>& sums, const Filter& filter,
                  const Shape& shape) {
-  queue.launch("Toeplitz attention", sum_positions<Width, Chunk, Count>,
-               toeplitz::grid(Head<Width>::rows, Count, filter.heads, shape), dim3(Head<Width>::threads), 0, sums,
-               filter);
-}
-
-template <int Width, int Chunk>
-void launch_correlation(Queue& queue, View<const BFloat16> q, View<const BFloat16> k, View<const BFloat16> v,
-                        View<const BFloat16> dy, const Partial& partial, const Shape& shape) {
-  const dim3 grid(static_cast<unsigned>(partial.windows), static_cast<unsigned>(partial.heads),
-                  static_cast<unsigned>(partial.shares));
-  queue.launch("the filter's gradient of Toeplitz attention", correlate<Width, Chunk>, grid, dim3(pair_threads), 0, q,
-               k, v, dy, partial, shape.batch, shape.length);
+  constexpr int padded = HeadRows<Width, Chunk>::padded;
+  const Work work = Work::of<Cut<padded>>(shape);
+  // As many blocks as run at the same time, with the same number of sequences each.
+  const Index at_once = Index{queue.multiprocessors()} * (16 / work.warps);
+  const Index shares = toeplitz::even_shares(shape.batch, at_once / (Index{Count} * filter.heads * work.row_blocks));
+  const dim3 grid(static_cast<unsigned>(shares), static_cast<unsigned>(Count * filter.heads),
+                  static_cast<unsigned>(work.row_blocks));
+  queue.launch("Toeplitz attention", sum_positions<Width, Chunk, Count>, grid, dim3(32 * work.warps),
+               work.bytes(padded), sums, filter, work);
 }
 
 }  // namespace mad::cuda::toeplitz_tensor

@@ -21,3 +21,14 @@ TEST_CASE("multi-head Hyena on long sequences agrees with the CPU") {
     compare<ToeplitzNet, 64, Norm::layer_norm>(
         {.precision = precision, .batch = 2, .length = 1100, .max_length = 1200});
 }
+
+TEST_CASE("multi-head Hyena on many short sequences agrees with the CPU") {
+  if (no_device()) return;
+  for (const Precision precision : {Precision::exact, Precision::mixed})
+    compare<ToeplitzNet, 64, Norm::layer_norm>({.precision = precision, .batch = 11, .length = 64});
+}
+
+TEST_CASE("multi-head Hyena with odd heads on long sequences agrees with the CPU") {
+  if (no_device()) return;
+  compare<OddToeplitzNet, 60, Norm::rms_norm>({.precision = Precision::mixed, .batch = 1, .length = 1057});
+}
