@@ -4,6 +4,8 @@
 #pragma once
 
 #include <mad/cuda/attention_exact.cuh>
+#include <mad/cuda/attention_narrow.cuh>
+#include <mad/cuda/attention_narrow_gradient.cuh>
 #include <mad/cuda/attention_tensor.cuh>
 #include <mad/cuda/context.hpp>
 #include <mad/ops/attention.hpp>
@@ -33,12 +35,24 @@ AttentionSizes sizes(const C& call) {
   return s;
 }
 
-/// True if the tensor cores' kernels take the operands [0, Count) and outputs [0, Outputs) of a call.
-template <class C, int Width, int... K>
-constexpr bool fits_tensor_cores(std::integer_sequence<int, K...>) {
-  return std::is_same_v<typename C::template In<0>, BFloat16> && Width % 8 == 0 && Width <= 128 &&
-         ((!std::is_same_v<typename C::template In<K>, BFloat16> || C::template in_chunk<K>() >= 8) && ...) &&
-         C::template out_chunk<0>() >= 8;
+/// True if all rows of the operands [0, K...) and outputs [0, L...) of a call that are bfloat16 begin at multiples of
+/// 16 bytes.
+template <class C, int... K, int... L>
+constexpr bool is_aligned(std::integer_sequence<int, K...>, std::integer_sequence<int, L...>) {
+  return ((!std::is_same_v<typename C::template In<K>, BFloat16> || C::template in_chunk<K>() >= 8) && ...) &&
+         ((!std::is_same_v<typename C::template Out<L>, BFloat16> || C::template out_chunk<L>() >= 8) && ...);
+}
+
+enum class Kernels { exact, tensor, narrow };
+
+/// Which kernels take a call with so many operands and outputs.
+template <class C, int Operands, int Outputs>
+constexpr Kernels kernels(int width) {
+  constexpr bool is_short = std::is_same_v<typename C::template In<0>, BFloat16>;
+  constexpr bool aligned =
+      is_aligned<C>(std::make_integer_sequence<int, Operands>{}, std::make_integer_sequence<int, Outputs>{});
+  if (!is_short || !aligned || width % 8 != 0 || width > 128) return Kernels::exact;
+  return width <= 16 ? Kernels::narrow : Kernels::tensor;
 }
 
 }  // namespace attention_detail
@@ -52,7 +66,10 @@ struct Kernel<&ops::attention_op> {
       kernel(call.queue(), attention_detail::sizes(call), call.template in<0>(), call.template in<1>(),
              call.template in<2>(), call.template out<0>(), call.template out<1>());
     };
-    if constexpr (attention_detail::fits_tensor_cores<C, head_width>(std::make_integer_sequence<int, 3>{}))
+    constexpr auto kernels = attention_detail::kernels<C, 3, 2>(head_width);
+    if constexpr (kernels == attention_detail::Kernels::narrow)
+      go(&attention_forward_narrow<head_width>);
+    else if constexpr (kernels == attention_detail::Kernels::tensor)
       go(&attention_forward_tensor<head_width>);
     else
       go(&attention_forward<head_width, typename C::template In<0>>);
@@ -69,7 +86,10 @@ struct Kernel<&ops::attention_gradient_op> {
              call.template in<2>(), call.template in<3>(), call.template in<4>(), call.template in<5>(),
              call.template out<0>(), call.template out<1>(), call.template out<2>());
     };
-    if constexpr (attention_detail::fits_tensor_cores<C, head_width>(std::make_integer_sequence<int, 6>{}))
+    constexpr auto kernels = attention_detail::kernels<C, 6, 3>(head_width);
+    if constexpr (kernels == attention_detail::Kernels::narrow)
+      go(&attention_backward_narrow<head_width>);
+    else if constexpr (kernels == attention_detail::Kernels::tensor)
       go(&attention_backward_tensor<head_width>);
     else
       go(&attention_backward<head_width, typename C::template In<0>>);

@@ -21,6 +21,21 @@ struct AttentionSizes {
   __device__ Rotation rotation() const { return {rotations, rotary, interleaved}; }
 };
 
+/// Queries, keys and values on the device, and how far apart their rows are.
+template <class T>
+struct AttentionOperands {
+  const T *q, *k, *v;
+  std::size_t q_stride, k_stride, v_stride;
+
+  AttentionOperands(View<const T> queries, View<const T> keys, View<const T> values)
+      : q(queries.data),
+        k(keys.data),
+        v(values.data),
+        q_stride(static_cast<std::size_t>(queries.stride)),
+        k_stride(static_cast<std::size_t>(keys.stride)),
+        v_stride(static_cast<std::size_t>(values.stride)) {}
+};
+
 namespace attention_exact {
 
 inline constexpr int threads = 128;

@@ -1,7 +1,7 @@
 // Copyright 2026 The mad authors. SPDX-License-Identifier: Apache-2.0
 /// \file
-/// Softmax attention in bfloat16 on the tensor cores (Dao 2023, arXiv 2307.08691). Heads of 8 channels need no padding:
-/// scores are products over 8, mixing is a product over the keys.
+/// Softmax attention in bfloat16 on the tensor cores (Dao 2023, arXiv 2307.08691), for heads of more than 16 channels;
+/// see attention_narrow.cuh for others.
 #pragma once
 
 #include <mad/cuda/attention_exact.cuh>
@@ -11,11 +11,7 @@ namespace mad::cuda::attention_tensor {
 
 using attention_exact::log2_e;
 
-/// Memory on the device, in the notation of attention_exact.cuh.
-struct Operands {
-  const BFloat16 *q, *k, *v;
-  std::size_t q_stride, k_stride, v_stride;
-};
+using Operands = AttentionOperands<BFloat16>;
 
 /// True if query t may see key s.
 __device__ inline bool sees(int t, int s, int window, int length) { return s <= t && s >= t - window && t < length; }
@@ -26,8 +22,8 @@ __global__ void __launch_bounds__(Shape<Width>::threads)
     forward(AttentionSizes n, Operands of, BFloat16* o, std::size_t o_stride, float* lse, std::size_t lse_stride) {
   using S = Shape<Width>;
   __shared__ tensor::Tile<S::rows, Width> queries;
-  __shared__ tensor::Tile<S::loaded, Width> keys;
-  __shared__ tensor::Tile<S::loaded, Width> values;
+  __shared__ tensor::Tile<S::tile, Width> keys;
+  __shared__ tensor::Tile<S::tile, Width> values;
   const int head = static_cast<int>(blockIdx.y);
   const int kv_head = head / (n.heads / n.kv_heads);
   const std::size_t sequence = std::size_t{blockIdx.z} * n.length;
@@ -48,57 +44,53 @@ __global__ void __launch_bounds__(Shape<Width>::threads)
   const int end = min(first + S::rows, n.length);
   __syncthreads();
   const OwnRows<S::rows, Width> own_queries(queries, own);
-  for (int loaded = begin; loaded < end; loaded += S::loaded) {
+  for (int s0 = begin; s0 < end; s0 += S::tile) {
     __syncthreads();
-    load_turned<S::loaded, Width, S::threads>(keys, k, of.k_stride, loaded, end, rotation);
-    load_rows<S::loaded, Width, S::threads>(values, v, of.v_stride, loaded, end);
+    load_turned<S::tile, Width, S::threads>(keys, k, of.k_stride, s0, end, rotation);
+    load_rows<S::tile, Width, S::threads>(values, v, of.v_stride, s0, end);
     __syncthreads();
-    for (int in = 0; in < S::loaded; in += S::tile) {
-      const int s0 = loaded + in;
-      if (s0 > first + own + 15 || s0 >= end) break;  // all later than this warp's queries
-      if (s0 + S::tile <= first + own - n.window) continue;
-      Sums score[S::tile / 8];
+    if (s0 > first + own + 15 || s0 + S::tile <= first + own - n.window) continue;  // this warp's queries see nothing
+    Sums score[S::tile / 8];
 #pragma unroll
-      for (int j = 0; j < S::tile / 8; ++j) score[j] = own_queries.with_rows(keys, in + j * 8);
-      const bool all_seen = s0 + S::tile - 1 <= first + own && s0 >= first + own + 15 - n.window;
-      float top[2] = {largest[0], largest[1]};
+    for (int j = 0; j < S::tile / 8; ++j) score[j] = own_queries.with_rows(keys, j * 8);
+    const bool all_seen = s0 + S::tile - 1 <= first + own && s0 >= first + own + 15 - n.window;
+    float top[2] = {largest[0], largest[1]};
 #pragma unroll
-      for (int j = 0; j < S::tile / 8; ++j) {
+    for (int j = 0; j < S::tile / 8; ++j) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        const int s = s0 + j * 8 + lane % 4 * 2 + i % 2;
+        if (!all_seen && !sees(t[i / 2], s, n.window, n.length)) score[j].value[i] = -INFINITY;
+        top[i / 2] = fmaxf(top[i / 2], score[j].value[i] * factor);
+      }
+    }
+    float shrink[2];
+    float base[2];
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+      top[h] = fmaxf(top[h], __shfl_xor_sync(0xffffffffu, top[h], 1));
+      top[h] = fmaxf(top[h], __shfl_xor_sync(0xffffffffu, top[h], 2));
+      base[h] = top[h] == -INFINITY ? 0.0f : top[h];  // nothing seen yet: all terms are 0
+      shrink[h] = tensor::power_of_two(largest[h] - base[h]);
+      largest[h] = top[h];
+      sum[h] *= shrink[h];
+    }
+#pragma unroll
+    for (int c = 0; c < S::columns; ++c)
+#pragma unroll
+      for (int i = 0; i < 4; ++i) mixed[c].value[i] *= shrink[i / 2];
+#pragma unroll
+    for (int j = 0; j < S::tile / 8; j += 2) {
+#pragma unroll
+      for (int b = j; b < j + 2; ++b)
 #pragma unroll
         for (int i = 0; i < 4; ++i) {
-          const int s = s0 + j * 8 + lane % 4 * 2 + i % 2;
-          if (!all_seen && !sees(t[i / 2], s, n.window, n.length)) score[j].value[i] = -INFINITY;
-          top[i / 2] = fmaxf(top[i / 2], score[j].value[i] * factor);
+          score[b].value[i] = tensor::power_of_two(score[b].value[i] * factor - base[i / 2]);
+          sum[i / 2] += score[b].value[i];
         }
-      }
-      float shrink[2];
-      float base[2];
+      const Left<16> p = tensor::as_left(score[j], score[j + 1]);
 #pragma unroll
-      for (int h = 0; h < 2; ++h) {
-        top[h] = fmaxf(top[h], __shfl_xor_sync(0xffffffffu, top[h], 1));
-        top[h] = fmaxf(top[h], __shfl_xor_sync(0xffffffffu, top[h], 2));
-        base[h] = top[h] == -INFINITY ? 0.0f : top[h];  // nothing seen yet: all terms are 0
-        shrink[h] = tensor::power_of_two(largest[h] - base[h]);
-        largest[h] = top[h];
-        sum[h] *= shrink[h];
-      }
-#pragma unroll
-      for (int c = 0; c < S::columns; ++c)
-#pragma unroll
-        for (int i = 0; i < 4; ++i) mixed[c].value[i] *= shrink[i / 2];
-#pragma unroll
-      for (int j = 0; j < S::tile / 8; j += 2) {
-#pragma unroll
-        for (int b = j; b < j + 2; ++b)
-#pragma unroll
-          for (int i = 0; i < 4; ++i) {
-            score[b].value[i] = tensor::power_of_two(score[b].value[i] * factor - base[i / 2]);
-            sum[i / 2] += score[b].value[i];
-          }
-        const Left<16> p = tensor::as_left(score[j], score[j + 1]);
-#pragma unroll
-        for (int c = 0; c < S::columns; ++c) multiply_add(mixed[c], p, values.right(in + j * 8, c * 8));
-      }
+      for (int c = 0; c < S::columns; ++c) multiply_add(mixed[c], p, values.right(j * 8, c * 8));
     }
   }
 #pragma unroll
@@ -130,8 +122,8 @@ __global__ void __launch_bounds__(Shape<Width>::threads)
   };
   __shared__ alignas(16) unsigned char memory[sizeof(Own)];
   Own& block = *reinterpret_cast<Own*>(memory);
-  __shared__ tensor::Tile<S::backward_loaded, Width> keys;
-  __shared__ tensor::Tile<S::backward_loaded, Width> values;
+  __shared__ tensor::Tile<tile, Width> keys;
+  __shared__ tensor::Tile<tile, Width> values;
   const int head = static_cast<int>(blockIdx.y);
   const int kv_head = head / (n.heads / n.kv_heads);
   const std::size_t sequence = std::size_t{blockIdx.z} * n.length;
@@ -169,35 +161,31 @@ __global__ void __launch_bounds__(Shape<Width>::threads)
   __syncthreads();
   const OwnRows<S::rows, Width> own_queries(block.queries, own);
   const OwnRows<S::rows, Width> own_gradients(block.gradients, own);
-  for (int loaded = begin; loaded < end; loaded += S::backward_loaded) {
+  for (int s0 = begin; s0 < end; s0 += tile) {
     __syncthreads();
-    load_turned<S::backward_loaded, Width, S::threads>(keys, k, of.k_stride, loaded, end, rotation);
-    load_rows<S::backward_loaded, Width, S::threads>(values, v, of.v_stride, loaded, end);
+    load_turned<tile, Width, S::threads>(keys, k, of.k_stride, s0, end, rotation);
+    load_rows<tile, Width, S::threads>(values, v, of.v_stride, s0, end);
     __syncthreads();
-    for (int in = 0; in < S::backward_loaded; in += tile) {
-      const int s0 = loaded + in;
-      if (s0 > first + own + 15 || s0 >= end) break;
-      if (s0 + tile <= first + own - n.window) continue;
-      const bool all_seen = s0 + tile - 1 <= first + own && s0 >= first + own + 15 - n.window;
+    if (s0 > first + own + 15 || s0 + tile <= first + own - n.window) continue;
+    const bool all_seen = s0 + tile - 1 <= first + own && s0 >= first + own + 15 - n.window;
 #pragma unroll
-      for (int j = 0; j < tile / 8; j += 2) {
-        Sums d_score[2];
+    for (int j = 0; j < tile / 8; j += 2) {
+      Sums d_score[2];
 #pragma unroll
-        for (int b = 0; b < 2; ++b) {
-          Sums p = own_queries.with_rows(keys, in + (j + b) * 8);
-          const Sums d_p = own_gradients.with_rows(values, in + (j + b) * 8);
+      for (int b = 0; b < 2; ++b) {
+        Sums p = own_queries.with_rows(keys, (j + b) * 8);
+        const Sums d_p = own_gradients.with_rows(values, (j + b) * 8);
 #pragma unroll
-          for (int i = 0; i < 4; ++i) {
-            const int s = s0 + (j + b) * 8 + lane % 4 * 2 + i % 2;
-            const bool seen = all_seen || sees(t[i / 2], s, n.window, n.length);
-            p.value[i] = seen ? tensor::power_of_two(p.value[i] * factor - norm[i / 2]) : 0.0f;
-            d_score[b].value[i] = p.value[i] * (d_p.value[i] - product[i / 2]);
-          }
+        for (int i = 0; i < 4; ++i) {
+          const int s = s0 + (j + b) * 8 + lane % 4 * 2 + i % 2;
+          const bool seen = all_seen || sees(t[i / 2], s, n.window, n.length);
+          p.value[i] = seen ? tensor::power_of_two(p.value[i] * factor - norm[i / 2]) : 0.0f;
+          d_score[b].value[i] = p.value[i] * (d_p.value[i] - product[i / 2]);
         }
-        const Left<16> d_s = tensor::as_left(d_score[0], d_score[1]);
-#pragma unroll
-        for (int c = 0; c < S::columns; ++c) multiply_add(d_query[c], d_s, keys.right(in + j * 8, c * 8));
       }
+      const Left<16> d_s = tensor::as_left(d_score[0], d_score[1]);
+#pragma unroll
+      for (int c = 0; c < S::columns; ++c) multiply_add(d_query[c], d_s, keys.right(j * 8, c * 8));
     }
   }
   store_turned_back<Width, S::threads>(d_query, n.scale, reinterpret_cast<float*>(memory), own,
@@ -219,10 +207,10 @@ __global__ void __launch_bounds__(Shape<Width>::threads)
   };
   __shared__ alignas(16) unsigned char memory[sizeof(Own)];
   Own& block = *reinterpret_cast<Own*>(memory);
-  __shared__ tensor::Tile<S::backward_loaded, Width> queries;
-  __shared__ tensor::Tile<S::backward_loaded, Width> gradients;
-  __shared__ float norms[S::backward_loaded];
-  __shared__ float products[S::backward_loaded];
+  __shared__ tensor::Tile<tile, Width> queries;
+  __shared__ tensor::Tile<tile, Width> gradients;
+  __shared__ float norms[tile];
+  __shared__ float products[tile];
   const int kv_head = static_cast<int>(blockIdx.y);
   const int group = n.heads / n.kv_heads;
   const std::size_t sequence = std::size_t{blockIdx.z} * n.length;
@@ -243,46 +231,42 @@ __global__ void __launch_bounds__(Shape<Width>::threads)
   const OwnRows<S::rows, Width> own_keys(block.keys, own);
   const OwnRows<S::rows, Width> own_values(block.values, own);
   for (int head = kv_head * group; head < (kv_head + 1) * group; ++head) {
-    for (int loaded = first / tile * tile; loaded < last; loaded += S::backward_loaded) {
+    for (int t0 = first / tile * tile; t0 < last; t0 += tile) {
       __syncthreads();
-      load_turned<S::backward_loaded, Width, S::threads>(queries, of.q + sequence * of.q_stride + head * Width,
-                                                         of.q_stride, loaded, last, rotation);
-      load_rows<S::backward_loaded, Width, S::threads>(gradients, d_o + sequence * do_stride + head * Width, do_stride,
-                                                       loaded, last);
-      for (int j = static_cast<int>(threadIdx.x); j < S::backward_loaded; j += S::threads) {
-        const bool here = loaded + j < last;
-        norms[j] = here ? lse[(sequence + loaded + j) * lse_stride + head] * log2_e : INFINITY;
-        products[j] = here ? delta[(sequence + loaded + j) * n.heads + head] : 0.0f;
+      load_turned<tile, Width, S::threads>(queries, of.q + sequence * of.q_stride + head * Width, of.q_stride, t0, last,
+                                           rotation);
+      load_rows<tile, Width, S::threads>(gradients, d_o + sequence * do_stride + head * Width, do_stride, t0, last);
+      for (int j = static_cast<int>(threadIdx.x); j < tile; j += S::threads) {
+        const bool here = t0 + j < last;
+        norms[j] = here ? lse[(sequence + t0 + j) * lse_stride + head] * log2_e : INFINITY;
+        products[j] = here ? delta[(sequence + t0 + j) * n.heads + head] : 0.0f;
       }
       __syncthreads();
-      for (int in = 0; in < S::backward_loaded; in += tile) {
-        const int t0 = loaded + in;
-        if (t0 + tile - 1 < first + own) continue;  // all earlier than this warp's keys
-        if (t0 >= last || t0 - n.window > first + own + 15) break;
-        const bool all_see = t0 >= first + own + 15 && t0 + tile - 1 - n.window <= first + own && t0 + tile <= n.length;
+      // This warp's keys are seen by none of them.
+      if (t0 + tile - 1 < first + own || t0 - n.window > first + own + 15) continue;
+      const bool all_see = t0 >= first + own + 15 && t0 + tile - 1 - n.window <= first + own && t0 + tile <= n.length;
 #pragma unroll
-        for (int j = 0; j < tile / 8; j += 2) {
-          Sums p[2];
-          Sums d_score[2];
+      for (int j = 0; j < tile / 8; j += 2) {
+        Sums p[2];
+        Sums d_score[2];
 #pragma unroll
-          for (int b = 0; b < 2; ++b) {
-            p[b] = own_keys.with_rows(queries, in + (j + b) * 8);
-            const Sums d_p = own_values.with_rows(gradients, in + (j + b) * 8);
+        for (int b = 0; b < 2; ++b) {
+          p[b] = own_keys.with_rows(queries, (j + b) * 8);
+          const Sums d_p = own_values.with_rows(gradients, (j + b) * 8);
 #pragma unroll
-            for (int i = 0; i < 4; ++i) {
-              const int column = (j + b) * 8 + lane % 4 * 2 + i % 2;
-              const bool seen = all_see || sees(t0 + column, s[i / 2], n.window, n.length);
-              p[b].value[i] = seen ? tensor::power_of_two(p[b].value[i] * factor - norms[in + column]) : 0.0f;
-              d_score[b].value[i] = p[b].value[i] * (d_p.value[i] - products[in + column]);
-            }
+          for (int i = 0; i < 4; ++i) {
+            const int column = (j + b) * 8 + lane % 4 * 2 + i % 2;
+            const bool seen = all_see || sees(t0 + column, s[i / 2], n.window, n.length);
+            p[b].value[i] = seen ? tensor::power_of_two(p[b].value[i] * factor - norms[column]) : 0.0f;
+            d_score[b].value[i] = p[b].value[i] * (d_p.value[i] - products[column]);
           }
-          const Left<16> mixing = tensor::as_left(p[0], p[1]);
-          const Left<16> d_s = tensor::as_left(d_score[0], d_score[1]);
+        }
+        const Left<16> mixing = tensor::as_left(p[0], p[1]);
+        const Left<16> d_s = tensor::as_left(d_score[0], d_score[1]);
 #pragma unroll
-          for (int c = 0; c < S::columns; ++c) {
-            multiply_add(d_value[c], mixing, gradients.right(in + j * 8, c * 8));
-            multiply_add(d_key[c], d_s, queries.right(in + j * 8, c * 8));
-          }
+        for (int c = 0; c < S::columns; ++c) {
+          multiply_add(d_value[c], mixing, gradients.right(j * 8, c * 8));
+          multiply_add(d_key[c], d_s, queries.right(j * 8, c * 8));
         }
       }
     }
@@ -316,12 +300,7 @@ template <int Width>
 void attention_forward_tensor(Queue& queue, const AttentionSizes& n, View<const BFloat16> q, View<const BFloat16> k,
                               View<const BFloat16> v, View<BFloat16> o, View<float> lse) {
   namespace a = attention_tensor;
-  const a::Operands of{q.data,
-                       k.data,
-                       v.data,
-                       static_cast<std::size_t>(q.stride),
-                       static_cast<std::size_t>(k.stride),
-                       static_cast<std::size_t>(v.stride)};
+  const a::Operands of(q, k, v);
   queue.launch("attention", a::forward<Width>, a::grid<Width>(n, n.heads), dim3(a::Shape<Width>::threads), 0, n, of,
                o.data, o.stride, lse.data, lse.stride);
 }
@@ -331,12 +310,7 @@ void attention_backward_tensor(Queue& queue, const AttentionSizes& n, View<const
                                View<const BFloat16> v, View<const BFloat16> o, View<const float> lse,
                                View<const BFloat16> d_o, View<BFloat16> dq, View<BFloat16> dk, View<BFloat16> dv) {
   namespace a = attention_tensor;
-  const a::Operands of{q.data,
-                       k.data,
-                       v.data,
-                       static_cast<std::size_t>(q.stride),
-                       static_cast<std::size_t>(k.stride),
-                       static_cast<std::size_t>(v.stride)};
+  const a::Operands of(q, k, v);
   float* delta = queue.take<float>(Index{n.batch} * n.length * n.heads);
   queue.launch("the queries' gradient of attention", a::query_gradient<Width>, a::grid<Width>(n, n.heads),
                dim3(a::Shape<Width>::threads), 0, n, of, o.data, o.stride, lse.data, lse.stride, d_o.data, d_o.stride,

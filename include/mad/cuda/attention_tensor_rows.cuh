@@ -23,10 +23,6 @@ struct Shape {
   static constexpr int rows = 16 * warps;
   static constexpr int tile = Width <= 32 ? 64 : 32;           ///< keys that pass by in the forward pass
   static constexpr int backward_tile = Width <= 32 ? 64 : 16;  ///< keys or queries, in the backward pass
-  /// Rows that are loaded at once, a number of tiles: narrow rows are few bytes, and waiting for them is what takes
-  /// time.
-  static constexpr int loaded = Width <= 16 ? 256 : tile;
-  static constexpr int backward_loaded = Width <= 16 ? 256 : backward_tile;
   /// Rows of a warp as left factors stay in registers.
   static constexpr bool kept = Width <= 32;
   static constexpr int depth = Width % 16 == 0 ? 16 : 8;  ///< channels per product
@@ -48,57 +44,22 @@ __device__ void load_rows(tensor::Tile<Rows, Width>& to, const BFloat16* from, s
   }
 }
 
-/// The same, turned by position where all channels turn, in halves; a thread takes a row.
-template <int Rows, int Width, int Threads>
-__device__ void load_whole_turned(tensor::Tile<Rows, Width>& to, const BFloat16* from, std::size_t stride, int first,
-                                  int length, const float2* table) {
-  constexpr int pairs = Width / 2;
-  for (int r = static_cast<int>(threadIdx.x); r < Rows; r += Threads) {
-    float x[Width]{};
-    if (first + r < length) {
-      const BFloat16* row = from + static_cast<std::size_t>(first + r) * stride;
-      float turn[Width];  // cosine and sine of each pair
-#pragma unroll
-      for (int c = 0; c < Width; c += 8) load(row + c, reinterpret_cast<float(&)[8]>(x[c]));
-#pragma unroll
-      for (int c = 0; c < Width; c += 4)
-        load(reinterpret_cast<const float*>(table + (first + r) * pairs) + c, reinterpret_cast<float(&)[4]>(turn[c]));
-#pragma unroll
-      for (int p = 0; p < pairs; ++p) {
-        const float a = x[p];
-        const float b = x[p + pairs];
-        x[p] = a * turn[2 * p] - b * turn[2 * p + 1];
-        x[p + pairs] = a * turn[2 * p + 1] + b * turn[2 * p];
-      }
-    }
-#pragma unroll
-    for (int c = 0; c < Width; c += 8) store(to.row(r) + c, reinterpret_cast<const float(&)[8]>(x[c]));
-  }
-}
-
-/// The same for any rotation; a thread takes both channels of a pair.
+/// The same, turned by position; a thread takes both channels of a pair.
 template <int Rows, int Width, int Threads>
 __device__ void load_turned(tensor::Tile<Rows, Width>& to, const BFloat16* from, std::size_t stride, int first,
                             int length, const Rotation& rotation) {
   const int pairs = rotation.rotary / 2;
-  if constexpr (Width <= 16) {
-    if (rotation.rotary == Width && !rotation.interleaved) {
-      load_whole_turned<Rows, Width, Threads>(to, from, stride, first, length, rotation.table);
-      return;
-    }
-  }
   for (int i = static_cast<int>(threadIdx.x); i < Rows * (Width / 2); i += Threads) {
     const int r = i / (Width / 2);
     const int p = i % (Width / 2);
     const bool turns = p < pairs;
-    const int a = turns && !rotation.interleaved ? p : 2 * p;
-    const int b = turns && !rotation.interleaved ? p + pairs : 2 * p + 1;
+    const int2 channels = turns ? rotation.pair(p) : int2{2 * p, 2 * p + 1};
     float x = 0;
     float y = 0;
     if (first + r < length) {
       const BFloat16* row = from + static_cast<std::size_t>(first + r) * stride;
-      x = to_float(row[a]);
-      y = to_float(row[b]);
+      x = to_float(row[channels.x]);
+      y = to_float(row[channels.y]);
       if (turns) {
         const float2 turn = rotation.table[(first + r) * pairs + p];
         const float turned = x * turn.x - y * turn.y;
@@ -106,8 +67,8 @@ __device__ void load_turned(tensor::Tile<Rows, Width>& to, const BFloat16* from,
         x = turned;
       }
     }
-    to.row(r)[a] = __float2bfloat16_rn(x);
-    to.row(r)[b] = __float2bfloat16_rn(y);
+    to.row(r)[channels.x] = __float2bfloat16_rn(x);
+    to.row(r)[channels.y] = __float2bfloat16_rn(y);
   }
 }
 

@@ -33,6 +33,46 @@ struct Rotation {
   int rotary;
   bool interleaved;
 
+  /// True if all channels of a head turn, in halves.
+  __device__ bool turns_halves(int width) const { return rotary == width && !interleaved; }
+  /// The channels that turn together as pair p < rotary / 2.
+  __device__ int2 pair(int p) const { return interleaved ? int2{2 * p, 2 * p + 1} : int2{p, p + rotary / 2}; }
+
+  /// Turns a row of Width channels in place and multiplies it by a factor, rounding once.
+  template <int Width, class T>
+  __device__ void turn(T* row, int position, float sign, float factor) const {
+#pragma unroll 1
+    for (int p = 0; p < rotary / 2; ++p) {
+      const int2 i = pair(p);
+      const float2 by = table[position * (rotary / 2) + p];
+      const float x = to_float(row[i.x]);
+      const float y = to_float(row[i.y]);
+      row[i.x] = from_float<T>((x * by.x - sign * y * by.y) * factor);
+      row[i.y] = from_float<T>((y * by.x + sign * x * by.y) * factor);
+    }
+#pragma unroll 1
+    for (int i = rotary; i < Width; ++i) row[i] = from_float<T>(to_float(row[i]) * factor);
+  }
+
+  /// Where all Width channels turn in halves: cosine and sine of each pair at a position.
+  template <int Width>
+  __device__ void angles(int position, float (&turn)[Width]) const {
+#pragma unroll
+    for (int c = 0; c < Width; c += 4)
+      load(reinterpret_cast<const float*>(table + position * (Width / 2)) + c, reinterpret_cast<float(&)[4]>(turn[c]));
+  }
+  /// Turns a row by them and multiplies it by a factor.
+  template <int Width>
+  static __device__ void turn_halves(float (&x)[Width], const float (&turn)[Width], float sign, float factor) {
+#pragma unroll
+    for (int p = 0; p < Width / 2; ++p) {
+      const float a = x[p];
+      const float b = x[p + Width / 2];
+      x[p] = (a * turn[2 * p] - sign * b * turn[2 * p + 1]) * factor;
+      x[p + Width / 2] = (b * turn[2 * p] + sign * a * turn[2 * p + 1]) * factor;
+    }
+  }
+
   /// Channel i of the head x (any indexable numbers) at a position, turned with the angle, or against it if `sign` is
   /// -1.
   template <class X>

@@ -46,6 +46,34 @@ __device__ inline Left<16> as_left(const Sums& first, const Sums& second) {
            pack(second.value[0], second.value[1]), pack(second.value[2], second.value[3])}};
 }
 
+/// Four 8 x 8 matrices from shared memory. Lane l gives the address of row l mod 8 of matrix l / 8, and gets of each
+/// matrix the numbers (l / 4, 2 (l mod 4)) and the next; of its transpose with Transposed.
+template <bool Transposed>
+__device__ inline void load_matrices(const BFloat16* row, std::uint32_t (&matrix)[4]) {
+  const auto address = static_cast<std::uint32_t>(__cvta_generic_to_shared(row));
+  if constexpr (Transposed)
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
+                 : "=r"(matrix[0]), "=r"(matrix[1]), "=r"(matrix[2]), "=r"(matrix[3])
+                 : "r"(address)
+                 : "memory");
+  else
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
+                 : "=r"(matrix[0]), "=r"(matrix[1]), "=r"(matrix[2]), "=r"(matrix[3])
+                 : "r"(address)
+                 : "memory");
+}
+
+/// The transpose of an 8 x 8 matrix that the lanes hold as `load_matrices` gives it.
+__device__ inline std::uint32_t transposed(std::uint32_t matrix) {
+  std::uint32_t t;
+  asm("movmatrix.sync.aligned.m8n8.trans.b16 %0, %1;" : "=r"(t) : "r"(matrix));
+  return t;
+}
+/// The transpose of a 16 x 16 matrix.
+__device__ inline Left<16> transposed(const Left<16>& a) {
+  return {{transposed(a.part[0]), transposed(a.part[2]), transposed(a.part[1]), transposed(a.part[3])}};
+}
+
 /// A row-major tile in shared memory; rows are padded so that eight of them lie in different banks.
 template <int Rows, int Width>
 struct Tile {
@@ -109,6 +137,19 @@ __device__ inline float power_of_two(float x) {
   float y;
   asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
   return y;
+}
+
+/// 2^x for -126 <= x <= 127, to 7.5e-5 of it, by the multipliers: these give eight times as many results as the special
+/// functions. x is split into the nearest integer, which goes to the exponent, and the rest, whose power is a cubic
+/// (minimax on [-1/2, 1/2]).
+__device__ inline float power_of_two_by_cubic(float x) {
+  constexpr float shift = 12582912.0f;  // 1.5 * 2^23: the sum's last bit is 1
+  const float shifted = x + shift;
+  const float rest = x - (shifted - shift);
+  float y = 0.0551716685295105f * rest + 0.2426111251115799f;
+  y = y * rest + 0.6932609677314758f;
+  y = y * rest + 0.9999280571937561f;
+  return __uint_as_float(__float_as_uint(y) + (__float_as_uint(shifted) << 23));
 }
 
 }  // namespace mad::cuda::tensor

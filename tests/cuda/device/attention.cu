@@ -1,4 +1,5 @@
 // Copyright 2026 The mad authors. SPDX-License-Identifier: Apache-2.0
+#include "attention.hpp"
 #include "device_model.cuh"
 #include "nets.hpp"
 
@@ -19,6 +20,12 @@ template std::unique_ptr<DeviceModel> make_device_model<MultiHeadNet, 64, Norm::
                                                                                             const ModelOptions&,
                                                                                             std::uint64_t);
 template std::unique_ptr<DeviceModel> make_device_model<SlidingNet, 64, Norm::rms_norm>(Precision, const ModelOptions&,
+                                                                                        std::uint64_t);
+template std::unique_ptr<DeviceModel> make_device_model<NarrowNet, 64, Norm::layer_norm>(Precision, const ModelOptions&,
+                                                                                         std::uint64_t);
+template std::unique_ptr<DeviceModel> make_device_model<WiderNet, 64, Norm::rms_norm>(Precision, const ModelOptions&,
+                                                                                      std::uint64_t);
+template std::unique_ptr<DeviceModel> make_device_model<SharpNet, 24, Norm::layer_norm>(Precision, const ModelOptions&,
                                                                                         std::uint64_t);
 
 }  // namespace mad::testing

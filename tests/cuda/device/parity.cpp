@@ -21,6 +21,15 @@ TEST_CASE("Hyena on the device agrees with the CPU") { compare_shapes<HyenaNet, 
 
 TEST_CASE("Mamba on the device agrees with the CPU") { compare_shapes<MambaNet, 64, Norm::layer_norm>(); }
 
+TEST_CASE("Mamba over several tiles of tokens and with more sequences than multiprocessors agrees with the CPU") {
+  if (no_device()) return;
+  for (const Precision precision : {Precision::exact, Precision::mixed}) {
+    compare<MambaNet, 64, Norm::layer_norm>({.precision = precision, .batch = 1, .length = 129});
+    compare<MambaNet, 64, Norm::layer_norm>({.precision = precision, .batch = 2, .length = 300});
+    compare<MambaNet, 64, Norm::layer_norm>({.precision = precision, .batch = 300, .length = 9});
+  }
+}
+
 TEST_CASE("a mixture of layers on long sequences agrees with the CPU") {
   if (no_device()) return;
   for (const Precision precision : {Precision::exact, Precision::mixed})

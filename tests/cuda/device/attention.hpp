@@ -1,0 +1,25 @@
+// Copyright 2026 The mad authors. SPDX-License-Identifier: Apache-2.0
+/// \file
+/// Nets of softmax attention, by what its kernels tell apart.
+#pragma once
+
+#include <mad/layers/attention.hpp>
+#include <mad/models/model.hpp>
+
+namespace mad::testing {
+
+/// Heads of 8 channels: keys shared by four query heads each, half of the channels turned, a window that ends within
+/// tiles.
+struct SharedNarrowAttn : Attention<AttentionOptions{.heads = 8, .kv_heads = 2, .rotary = 4, .window = 300}> {};
+/// Heads of 16 channels.
+struct SixteenAttn : Attention<AttentionOptions{.head_width = 16}> {};
+/// Heads of 32 channels, in a window.
+struct WiderAttn : Attention<AttentionOptions{.head_width = 32, .window = 70}> {};
+/// Scores so large that their bound is no base for the softmax; three heads, no rotation.
+struct SharpAttn : Attention<AttentionOptions{.heads = 3, .rotary = 0, .scale = 30}> {};
+
+using NarrowNet = Stack<SharedNarrowAttn, SixteenAttn>;
+using WiderNet = Stack<WiderAttn>;
+using SharpNet = Stack<SharpAttn>;
+
+}  // namespace mad::testing
