@@ -6,6 +6,8 @@
 #include <mad/cuda/numbers.cuh>
 #include <mad/cuda/queue.hpp>
 
+#include <algorithm>
+
 namespace mad::cuda {
 
 /// A target that does not count: no loss, no gradient.
@@ -44,21 +46,19 @@ struct CrossEntropy {
 
 namespace cross_entropy_detail {
 
-inline constexpr int threads = 256;
+inline constexpr int threads = 512;
 inline constexpr int warps = threads / 32;
 
 /// The sum over a block's threads, in all of them; always added in the same order.
 template <class X>
 __device__ inline X block_sum(X x) {
-  __shared__ X part[threads];
-  const int i = static_cast<int>(threadIdx.x);
-  part[i] = x;
-  for (int half = threads / 2; half > 0; half /= 2) {
-    __syncthreads();
-    if (i < half) part[i] += part[i + half];
-  }
+  __shared__ X of_warp[warps];
+  x = lane_sum<32>(x);
+  if (threadIdx.x % 32 == 0) of_warp[threadIdx.x / 32] = x;
   __syncthreads();
-  const X sum = part[0];
+  X sum = 0;
+#pragma unroll
+  for (int w = 0; w < warps; ++w) sum += of_warp[w];
   __syncthreads();
   return sum;
 }
@@ -87,35 +87,53 @@ __device__ inline void finish(const int* hits, int vocabulary, double loss, int 
   to->counted = counted;
 }
 
-/// One warp per row. `Shared`: the classes are counted in shared memory first.
+/// Four neighbouring logits from column c on, minus infinity where the row has no more.
+__device__ inline void load_logits(const float* row, int c, int vocabulary, float (&x)[4]) {
+  if (vocabulary % 4 == 0) {
+    load(row + c, x);
+  } else {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) x[i] = c + i < vocabulary ? row[c + i] : -INFINITY;
+  }
+}
+
+/// A team of 2^log_lanes lanes per row; a lane takes four neighbouring classes at a time. `Shared`: the classes are
+/// counted in shared memory first.
 template <bool Shared, class T>
 __global__ void __launch_bounds__(threads)
-    kernel(const __grid_constant__ CrossEntropy<T> n, unsigned rows, int vocabulary, int* counter) {
+    kernel(const __grid_constant__ CrossEntropy<T> n, unsigned rows, int vocabulary, unsigned log_lanes, int* counter) {
   extern __shared__ int counts[];
-  __shared__ double losses[warps];
   int* hits = Shared ? counts : n.hits;
   if constexpr (Shared) {
     for (int i = static_cast<int>(threadIdx.x); i < 3 * vocabulary; i += threads) counts[i] = 0;
     __syncthreads();
   }
-  const int lane = static_cast<int>(threadIdx.x) % 32;
-  const int warp = static_cast<int>(threadIdx.x) / 32;
+  const int lanes = 1 << log_lanes;
+  const int lane = static_cast<int>(threadIdx.x) & (lanes - 1);
+  const unsigned teams = threads >> log_lanes;
   const int counted = n.tally->counted;
   const float factor = counted > 0 ? 1.0f / static_cast<float>(counted) : 0.0f;
   double loss = 0;
-  for (unsigned r = blockIdx.x * warps + warp; r < rows; r += gridDim.x * warps) {
+  // All teams make the same number of rounds: the lanes of a warp sum together.
+  for (unsigned first = blockIdx.x * teams; first < rows; first += gridDim.x * teams) {
+    const unsigned r = min(first + (threadIdx.x >> log_lanes), rows - 1);
+    const bool here = first + (threadIdx.x >> log_lanes) < rows;
     const float* row = n.logits + std::size_t{r} * vocabulary;
     const int target = n.targets[r];
     float largest = -INFINITY;
     int place = 0;
-    for (int c = lane; c < vocabulary; c += 32) {
-      if (row[c] > largest) {
-        largest = row[c];
-        place = c;
+    for (int c = 4 * lane; c < vocabulary; c += 4 * lanes) {
+      float x[4];
+      load_logits(row, c, vocabulary, x);
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        if (x[i] > largest) {
+          largest = x[i];
+          place = c + i;
+        }
       }
     }
-#pragma unroll
-    for (int offset = 16; offset > 0; offset /= 2) {
+    for (int offset = lanes / 2; offset > 0; offset /= 2) {
       const float other = __shfl_xor_sync(0xffffffffu, largest, offset);
       const int other_place = __shfl_xor_sync(0xffffffffu, place, offset);
       if (other > largest || (other == largest && other_place < place)) {
@@ -123,46 +141,60 @@ __global__ void __launch_bounds__(threads)
         place = other_place;
       }
     }
+    // The logits are close at hand now, in the first-level cache.
     float sum = 0;
-    for (int c = lane; c < vocabulary; c += 32) sum += expf(row[c] - largest);
-    sum = lane_sum<32>(sum);
-    const bool counts_here = target != ignored_target;
-    if (n.d_logits != nullptr) {
+    for (int c = 4 * lane; c < vocabulary; c += 4 * lanes) {
+      float x[4];
+      load_logits(row, c, vocabulary, x);
+#pragma unroll
+      for (int i = 0; i < 4; ++i) sum += expf(x[i] - largest);
+    }
+    for (int offset = lanes / 2; offset > 0; offset /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, offset);
+    const bool counts_here = here && target != ignored_target;
+    if (n.d_logits != nullptr && here) {
       const float share = counts_here ? factor / sum : 0.0f;
-      for (int c = lane; c < vocabulary; c += 32) {
-        const float hit = counts_here && c == target ? factor : 0.0f;
-        n.d_logits[std::size_t{r} * vocabulary + c] = from_float<T>(expf(row[c] - largest) * share - hit);
+      for (int c = 4 * lane; c < vocabulary; c += 4 * lanes) {
+        float x[4];
+        load_logits(row, c, vocabulary, x);
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+          const float hit = counts_here && c + i == target ? factor : 0.0f;
+          x[i] = expf(x[i] - largest) * share - hit;
+        }
+        T* to = n.d_logits + std::size_t{r} * vocabulary + c;
+        if (vocabulary % 4 == 0) {
+          store(to, x);
+        } else {
+#pragma unroll
+          for (int i = 0; i < 4; ++i)
+            if (c + i < vocabulary) to[i] = from_float<T>(x[i]);
+        }
       }
     }
-    if (lane == 0) {
-      float here = 0;
+    if (lane == 0 && here) {
+      float negative_log_likelihood = 0;
       if (counts_here) {
-        here = logf(sum) + (largest - row[target]);
-        loss += here;
+        negative_log_likelihood = logf(sum) + (largest - row[target]);
+        loss += negative_log_likelihood;
         atomicAdd(hits + vocabulary + place, 1);
         atomicAdd(hits + 2 * vocabulary + target, 1);
         if (place == target) atomicAdd(hits + target, 1);
       }
-      if (n.negative_log_likelihood != nullptr) n.negative_log_likelihood[r] = here;
+      if (n.negative_log_likelihood != nullptr) n.negative_log_likelihood[r] = negative_log_likelihood;
       if (n.prediction != nullptr) n.prediction[r] = place;
     }
   }
-  if (lane == 0) losses[warp] = loss;
-  __syncthreads();
+  loss = block_sum(loss);  // the block's counts are complete, too
   if constexpr (Shared) {
     for (int i = static_cast<int>(threadIdx.x); i < 3 * vocabulary; i += threads)
       if (counts[i] != 0) atomicAdd(n.hits + i, counts[i]);
   }
-  if (threadIdx.x == 0) {
-    for (int w = 1; w < warps; ++w) loss += losses[w];
-    n.partial[blockIdx.x] = loss;
-  }
+  if (threadIdx.x == 0) n.partial[blockIdx.x] = loss;
   if (!is_last_block(counter, static_cast<int>(gridDim.x))) return;
   double total = 0;
   for (unsigned b = threadIdx.x; b < gridDim.x; b += threads) total += n.partial[b];
   StepMetrics* metrics = n.metrics + *n.position;
   finish(n.hits, vocabulary, block_sum(total), counted, metrics);
-  __syncthreads();
   if (threadIdx.x != 0) return;
   ++*n.position;
   if (n.diverged != nullptr && counted > 0 && !isfinite(metrics->loss)) *n.diverged = 1;
@@ -175,15 +207,15 @@ __global__ void __launch_bounds__(threads)
 template <class T>
 void cross_entropy(Queue& queue, CrossEntropy<T> n, Index rows, Index vocabulary) {
   namespace d = cross_entropy_detail;
-  const Index blocks = std::clamp<Index>((rows + 4 * d::warps - 1) / (4 * d::warps), 1, 4 * queue.multiprocessors());
+  unsigned log_lanes = 0;
+  while (log_lanes < 5 && (Index{4} << log_lanes) < vocabulary) ++log_lanes;
+  const Index teams = d::threads >> log_lanes;
+  const Index blocks = std::clamp<Index>((rows + teams - 1) / teams, 1, 2 * queue.multiprocessors());
   n.partial = queue.take<double>(blocks);
   const auto shared = static_cast<std::size_t>(3 * vocabulary) * sizeof(int);
-  const dim3 grid(static_cast<unsigned>(blocks));
-  if (shared <= 32 * 1024)
-    queue.launch("the loss", d::kernel<true, T>, grid, dim3(d::threads), shared, n, rows, vocabulary,
-                 queue.counters(1));
-  else
-    queue.launch("the loss", d::kernel<false, T>, grid, dim3(d::threads), 0, n, rows, vocabulary, queue.counters(1));
+  const bool fits = shared <= 32 * 1024;
+  queue.launch("the loss", fits ? d::kernel<true, T> : d::kernel<false, T>, dim3(static_cast<unsigned>(blocks)),
+               dim3(d::threads), fits ? shared : 0, n, rows, vocabulary, log_lanes, queue.counters(1));
 }
 
 }  // namespace mad::cuda

@@ -21,21 +21,22 @@ const T* in_type(const C& call) {
     return call.template factor<K>();
   } else {
     constexpr int width = C::operand(K).width;
+    constexpr int chunk = sum_detail::common_chunk<C::template in_chunk<K>()>(width);
     T* rounded = call.queue().template take<T>(width);
-    call.queue().launch("rounding a weight", sum_detail::copy_columns<float, T>, sum_detail::blocks(width, 256),
-                        dim3(256), 0, call.template in<K>().data, width, rounded, width, width, width);
+    sum_detail::copy<chunk>(call.queue(), "rounding a weight", call.template in<K>(), View<T>{rounded, width}, 1,
+                            width);
     return rounded;
   }
 }
 
 /// A row added to all rows of a matrix.
 template <class T>
-__global__ void __launch_bounds__(256)
-    add_row(T* y, std::size_t stride, const T* row, unsigned width, unsigned elements) {
-  const unsigned index = blockIdx.x * blockDim.x + threadIdx.x;
-  if (index >= elements) return;
-  T& to = y[index / width * stride + index % width];
-  to = from_float<T>(to_float(to) + to_float(row[index % width]));
+__global__ void __launch_bounds__(RowGrid::threads)
+    add_row(T* y, std::size_t stride, const T* row, unsigned width, unsigned rows) {
+  const unsigned column = RowGrid::chunk();
+  if (RowGrid::row() >= rows || column >= width) return;
+  T& to = y[RowGrid::row() * stride + column];
+  to = from_float<T>(to_float(to) + to_float(row[column]));
 }
 
 template <class C>
@@ -53,9 +54,11 @@ void linear_forward(Queue& queue, Index rows, Index in, Index out, View<const T>
   const bool fused = product_detail::alignment_of(bias) >= 16;
   matrix_product<T, U>(queue, rows, out, in, {x.data, x.stride}, {weight, in_out ? out : in, !in_out}, y.data, y.stride,
                        {.bias = fused ? bias : nullptr});
-  if (bias != nullptr && !fused)
-    queue.launch("adding a bias", linear_detail::add_row<U>, sum_detail::blocks(rows * out, 256), dim3(256), 0, y.data,
-                 y.stride, bias, out, rows * out);
+  if (bias != nullptr && !fused) {
+    const RowGrid grid(rows, out);
+    queue.launch("adding a bias", linear_detail::add_row<U>, grid.blocks, grid.block, 0, y.data, y.stride, bias, out,
+                 rows);
+  }
 }
 
 /// dx = dy W + addend (none where its data is null; may be dx); dy (rows, out), dx (rows, in).

@@ -7,13 +7,18 @@
 #include <mad/cuda/row_sum.cuh>
 #include <mad/ops/norm.hpp>
 
+#include <algorithm>
+
 namespace mad::cuda {
 
 /// A group of `Size` neighbouring channels is spread over `lanes` lanes of a warp: lane i holds chunks i, i + lanes,
 /// ... of `chunk` channels, at most `Largest` (a power of two).
 template <int Size, int Largest>
 struct NormGroup {
-  static constexpr int chunk = Size % 4 == 0 && Largest >= 4 ? 4 : Size % 2 == 0 && Largest >= 2 ? 2 : 1;
+  static constexpr int chunk = Size % 8 == 0 && Largest >= 8   ? 8
+                               : Size % 4 == 0 && Largest >= 4 ? 4
+                               : Size % 2 == 0 && Largest >= 2 ? 2
+                                                               : 1;
   static constexpr int chunks = Size / chunk;
   static constexpr int lanes = chunks >= 32   ? 32
                                : chunks >= 16 ? 16
@@ -25,6 +30,8 @@ struct NormGroup {
   static constexpr int per_lane = rounds * chunk;
   static constexpr int block = 256;
   static constexpr int groups_per_block = block / lanes;
+  /// Groups that a lane holds at once, so that enough is on its way from memory.
+  static constexpr int at_once = per_lane <= 8 ? 4 : per_lane <= 16 ? 2 : 1;
 
   /// f(index in the lane, channel in the group) for every chunk of the lane.
   template <class F>
@@ -48,13 +55,15 @@ struct NormGroup {
   static __device__ void store_group(T* to, const float (&x)[per_lane]) {
     for_chunks([&](int i, int c) { store(to + c, reinterpret_cast<const float(&)[chunk]>(x[i])); });
   }
-  /// Channels whose address need not be a multiple of a chunk's bytes.
+  /// The same of a parameter, `Aligned` of whose channels (a power of two) can be read at once.
+  template <int Aligned>
   static __device__ void load_parameter(const float* from, float (&x)[per_lane]) {
+    constexpr int part = Aligned < chunk ? Aligned : chunk;
 #pragma unroll
     for (int i = 0; i < per_lane; ++i) x[i] = 0;
     for_chunks([&](int i, int c) {
 #pragma unroll
-      for (int k = 0; k < chunk; ++k) x[i + k] = from[c + k];
+      for (int k = 0; k < chunk; k += part) load(from + c + k, reinterpret_cast<float(&)[part]>(x[i + k]));
     });
   }
 
@@ -92,115 +101,121 @@ struct NormGroup {
 
 namespace norm_detail {
 
-/// `WeightWidth` is the row's width, or Size where all groups share one weight.
-template <class G, int Size, int Groups, int WeightWidth, bool Centred, class T, class U>
-__global__ void __launch_bounds__(256)
+/// Groups that a team takes at once: in the forward pass only where all of them have the same weights.
+template <class G, int Size, int Groups, int WeightWidth>
+inline constexpr int forward_at_once = WeightWidth == Size || G::groups_per_block % Groups == 0 ? G::at_once : 1;
+template <class G>
+inline constexpr int backward_at_once = G::at_once > 1 ? G::at_once / 2 : 1;
+
+/// `WeightWidth` is the row's width, or Size where all groups share one weight; `Aligned` of its channels can be read
+/// at once.
+template <class G, int Size, int Groups, int WeightWidth, int Aligned, bool Centred, class T, class U>
+__global__ void __launch_bounds__(G::block)
     norm_forward(const T* x, std::size_t x_stride, const float* weight, const float* bias, U* y, std::size_t y_stride,
                  unsigned items, float eps) {
-  const unsigned item = blockIdx.x * G::groups_per_block + threadIdx.x / G::lanes;
-  const bool here = item < items;  // all lanes take part in the sums
-  const unsigned row = here ? item / Groups : 0;
-  const unsigned channel = here ? item % Groups * Size : 0;
-  float value[G::per_lane];
-  G::load_group(x + row * x_stride + channel, value);
-  G::template standardise<Centred>(value, eps);
+  // A team takes several groups that share their weights.
+  constexpr int at_once = forward_at_once<G, Size, Groups, WeightWidth>;
+  const unsigned first = blockIdx.x * G::groups_per_block * at_once + threadIdx.x / G::lanes;
+  const unsigned channel = first % Groups * Size;
   const unsigned weight_channel = WeightWidth == Size ? 0 : channel;
-  float factor[G::per_lane];
-  G::load_parameter(weight + weight_channel, factor);
+  float value[at_once][G::per_lane];
 #pragma unroll
-  for (int i = 0; i < G::per_lane; ++i) value[i] *= factor[i];
-  if (bias != nullptr) {
-    G::load_parameter(bias + weight_channel, factor);
-#pragma unroll
-    for (int i = 0; i < G::per_lane; ++i) value[i] += factor[i];
+  for (int k = 0; k < at_once; ++k) {
+    const unsigned item = min(first + k * G::groups_per_block, items - 1);  // all lanes take part in the sums
+    G::load_group(x + item / Groups * x_stride + item % Groups * Size, value[k]);
   }
-  if (here) G::store_group(y + row * y_stride + channel, value);
+  float factor[G::per_lane];
+  float shift[G::per_lane]{};
+  G::template load_parameter<Aligned>(weight + weight_channel, factor);
+  if (bias != nullptr) G::template load_parameter<Aligned>(bias + weight_channel, shift);
+#pragma unroll
+  for (int k = 0; k < at_once; ++k) {
+    const unsigned item = first + k * G::groups_per_block;
+    G::template standardise<Centred>(value[k], eps);
+#pragma unroll
+    for (int i = 0; i < G::per_lane; ++i) value[k][i] = value[k][i] * factor[i] + shift[i];
+    if (item < items) G::store_group(y + item / Groups * y_stride + item % Groups * Size, value[k]);
+  }
 }
 
 /// Every team of lanes takes one group of channels of many rows, so that sums over rows stay in registers. `partial`
-/// holds 2 WeightWidth sums per block, added up by the last block.
-template <class G, int Size, int Groups, int WeightWidth, bool Centred, class T, class U>
-__global__ void __launch_bounds__(256)
+/// holds 2 WeightWidth sums per block.
+template <class G, int Size, int Groups, int WeightWidth, int Aligned, bool Centred, class T, class U>
+__global__ void __launch_bounds__(G::block)
     norm_backward(const T* dy, std::size_t dy_stride, const U* x, std::size_t x_stride, const float* weight, U* dx,
-                  std::size_t dx_stride, unsigned rows, float eps, float* partial, int* counter, float* d_weight,
+                  std::size_t dx_stride, unsigned rows, float eps, PartialRows partial, float* d_weight,
                   float* d_bias) {
-  const unsigned team = blockIdx.x * G::groups_per_block + threadIdx.x / G::lanes;
+  constexpr int at_once = backward_at_once<G>;
+  const unsigned first_team = blockIdx.x * G::groups_per_block;
+  const unsigned team = first_team + threadIdx.x / G::lanes;
   const unsigned teams = gridDim.x * G::groups_per_block / Groups * Groups;  // whole rows
-  const unsigned group = team % Groups;
-  const unsigned channel = group * Size;
-  const unsigned weight_channel = WeightWidth == Size ? 0 : channel;
+  const unsigned channel = team % Groups * Size;
   float factor[G::per_lane];
-  G::load_parameter(weight + weight_channel, factor);
+  G::template load_parameter<Aligned>(weight + (WeightWidth == Size ? 0 : channel), factor);
   float d_factor[G::per_lane]{};
   float d_shift[G::per_lane]{};
   // All teams make the same number of rounds: the lanes of a warp sum together.
-  const unsigned rows_at_once = teams / Groups;
-#pragma unroll 2
-  for (unsigned first = 0; first < rows; first += rows_at_once) {
-    const unsigned row = first + team / Groups;
-    const bool here = team < teams && row < rows;
-    float value[G::per_lane];
-    float gradient[G::per_lane];
-    G::load_group(x + (here ? row : 0) * x_stride + channel, value);
-    G::load_group(dy + (here ? row : 0) * dy_stride + channel, gradient);
-    const float inverse = G::template standardise<Centred>(value, eps);
-    float projection = 0;
-    float mean = 0;
+  const unsigned step = teams / Groups;
+  for (unsigned first = 0; first < rows; first += at_once * step) {
+    float value[at_once][G::per_lane];
+    float gradient[at_once][G::per_lane];
 #pragma unroll
-    for (int i = 0; i < G::per_lane; ++i) {
-      if (here) {
-        d_factor[i] += gradient[i] * value[i];
-        d_shift[i] += gradient[i];
-      }
-      gradient[i] *= factor[i];
-      projection += gradient[i] * value[i];
-      mean += gradient[i];
+    for (int k = 0; k < at_once; ++k) {
+      const unsigned row = min(first + k * step + team / Groups, rows - 1);
+      G::load_group(x + row * x_stride + channel, value[k]);
+      G::load_group(dy + row * dy_stride + channel, gradient[k]);
     }
-    projection = lane_sum<G::lanes>(projection) / Size;
-    mean = Centred ? lane_sum<G::lanes>(mean) / Size : 0.0f;
 #pragma unroll
-    for (int i = 0; i < G::per_lane; ++i) value[i] = (gradient[i] - mean - value[i] * projection) * inverse;
-    if (here) G::store_group(dx + row * dx_stride + channel, value);
+    for (int k = 0; k < at_once; ++k) {
+      const unsigned row = first + k * step + team / Groups;
+      const bool here = team < teams && row < rows;
+      const float inverse = G::template standardise<Centred>(value[k], eps);
+      float projection = 0;
+      float mean = 0;
+#pragma unroll
+      for (int i = 0; i < G::per_lane; ++i) {
+        if (here) {
+          d_factor[i] += gradient[k][i] * value[k][i];
+          d_shift[i] += gradient[k][i];
+        }
+        gradient[k][i] *= factor[i];
+        projection += gradient[k][i] * value[k][i];
+        mean += gradient[k][i];
+      }
+      projection = lane_sum<G::lanes>(projection) / Size;
+      mean = Centred ? lane_sum<G::lanes>(mean) / Size : 0.0f;
+#pragma unroll
+      for (int i = 0; i < G::per_lane; ++i) value[k][i] = (gradient[k][i] - mean - value[k][i] * projection) * inverse;
+      if (here) G::store_group(dx + row * dx_stride + channel, value[k]);
+    }
   }
   extern __shared__ float sums[];  // (teams of the block, 2, Size)
   float* own = sums + threadIdx.x / G::lanes * 2 * Size;
   G::store_group(own, d_factor);
   G::store_group(own + Size, d_shift);
   __syncthreads();
-  const unsigned first_team = blockIdx.x * G::groups_per_block;
-  for (int c = static_cast<int>(threadIdx.x); c < 2 * WeightWidth; c += G::block) {
-    const int half = c / WeightWidth;
-    const int column = c % WeightWidth;
+  constexpr bool shared_weight = WeightWidth == Size;
+  for (unsigned c = threadIdx.x; c < 2 * WeightWidth; c += G::block) {
+    const unsigned half = c / WeightWidth;
+    const unsigned column = c % WeightWidth;
+    // The teams that hold the column: all, or one in every row.
+    constexpr unsigned every = shared_weight ? 1 : Groups;
+    const unsigned begin = shared_weight ? 0 : (column / Size + Groups - first_team % Groups) % Groups;
     float sum = 0;
-    for (int t = 0; t < G::groups_per_block; ++t) {
-      const unsigned of = WeightWidth == Size ? 0 : column / Size;
-      if (WeightWidth == Size || (first_team + t) % Groups == of) sum += sums[(t * 2 + half) * Size + column % Size];
-    }
-    partial[std::size_t{blockIdx.x} * 2 * WeightWidth + c] = sum;
+#pragma unroll 8
+    for (unsigned t = begin; t < G::groups_per_block; t += every) sum += sums[(t * 2 + half) * Size + column % Size];
+    partial.row(blockIdx.x)[c] = sum;
   }
-  if (!is_last_block(counter, static_cast<int>(gridDim.x))) return;
-  // Several threads add up the blocks' sums of a column, if there are so many threads.
-  constexpr int parts = G::block >= 8 * WeightWidth ? 4 : 1;
-  constexpr int columns = G::block / parts;
-  const int part = static_cast<int>(threadIdx.x) / columns;
-  float* shares = sums;  // (parts, 2 WeightWidth)
-  for (int c = static_cast<int>(threadIdx.x) % columns; c < 2 * WeightWidth; c += columns) {
-    float sum = 0;
-#pragma unroll 16
-    for (unsigned b = static_cast<unsigned>(part); b < gridDim.x; b += parts)
-      sum += partial[std::size_t{b} * 2 * WeightWidth + c];
-    shares[part * 2 * WeightWidth + c] = sum;
-  }
-  __syncthreads();
-  for (int c = static_cast<int>(threadIdx.x); c < 2 * WeightWidth; c += G::block) {
-    float sum = 0;
-#pragma unroll
-    for (int p = 0; p < parts; ++p) sum += shares[p * 2 * WeightWidth + c];
+  // As many neighbouring columns per thread as it takes to add up all at once.
+  constexpr int final_chunk = 2 * WeightWidth <= G::block                               ? 1
+                              : 2 * WeightWidth <= 2 * G::block || WeightWidth % 2 != 0 ? 2
+                                                                                        : 4;
+  partial.add_up<final_chunk, G::block>(0, blockIdx.x, gridDim.x, 0, 2 * WeightWidth, [&](unsigned c, float sum) {
     if (c < WeightWidth)
       d_weight[c] += sum;
     else if (d_bias != nullptr)
       d_bias[c - WeightWidth] += sum;
-  }
+  });
 }
 
 }  // namespace norm_detail
@@ -217,13 +232,15 @@ struct Kernel<&ops::norm_op> {
     using U = typename C::template Out<0>;
     const auto x = call.template in<0>();
     const auto y = call.out();
+    constexpr int last = C::has(2) ? 2 : 1;
+    constexpr int aligned = std::min(C::template in_chunk<1>(), C::template in_chunk<last>());
     const float* bias = nullptr;
     if constexpr (C::has(2)) bias = call.template in<2>().data;
     using G = NormGroup<size, std::min(C::template in_chunk<0>(), C::template out_chunk<0>())>;
     const Index items = call.rows() * groups;
-    constexpr Index per_block = G::groups_per_block;
-    call.queue().launch("a norm", norm_detail::norm_forward<G, size, groups, weight_width, centred, T, U>,
-                        dim3(static_cast<unsigned>((items + per_block - 1) / per_block)), dim3(256), 0, x.data,
+    constexpr Index per_block = G::groups_per_block * norm_detail::forward_at_once<G, size, groups, weight_width>;
+    call.queue().launch("a norm", norm_detail::norm_forward<G, size, groups, weight_width, aligned, centred, T, U>,
+                        dim3(static_cast<unsigned>((items + per_block - 1) / per_block)), dim3(G::block), 0, x.data,
                         x.stride, call.template in<1>().data, bias, y.data, y.stride, items, C::node.number[0]);
   }
 };
@@ -247,17 +264,19 @@ struct Kernel<&ops::norm_gradient_op> {
     float* d_bias = nullptr;
     if constexpr (C::template is_result<2>()) d_bias = call.template out<2>().data;
     constexpr Index least = (groups + G::groups_per_block - 1) / G::groups_per_block;  // a whole row at least
+    constexpr Index per_block = G::groups_per_block * norm_detail::backward_at_once<G>;
     const Index items = call.rows() * groups;
     const Index blocks =
-        std::max(least, std::min<Index>(2 * call.queue().multiprocessors(),
-                                        (items + 4 * G::groups_per_block - 1) / (4 * G::groups_per_block)));
-    float* partial = call.queue().template take<float>(blocks * 2 * weight_width);
-    constexpr std::size_t shared = sizeof(float) * 2 * std::max(G::groups_per_block * size, 4 * weight_width);
-    call.queue().launch("the gradient of a norm",
-                        norm_detail::norm_backward<G, size, groups, weight_width, centred, T, U>,
-                        dim3(static_cast<unsigned>(blocks)), dim3(256), shared, dy.data, dy.stride, x.data, x.stride,
-                        call.template in<2>().data, dx.data, dx.stride, call.rows(), C::node.number[0], partial,
-                        call.queue().counters(1), call.template out<1>().data, d_bias);
+        std::clamp((items + per_block - 1) / per_block, least,
+                   std::max(least, std::min<Index>(2 * call.queue().multiprocessors(), PartialRows::most_blocks)));
+    const PartialRows partial = PartialRows::take(call.queue(), blocks, 2 * weight_width);
+    constexpr std::size_t shared = sizeof(float) * 2 * G::groups_per_block * size;
+    call.queue().launch(
+        "the gradient of a norm",
+        norm_detail::norm_backward<G, size, groups, weight_width, C::template in_chunk<2>(), centred, T, U>,
+        dim3(static_cast<unsigned>(blocks)), dim3(G::block), shared, dy.data, dy.stride, x.data, x.stride,
+        call.template in<2>().data, dx.data, dx.stride, call.rows(), C::node.number[0], partial,
+        call.template out<1>().data, d_bias);
   }
 };
 

@@ -50,8 +50,8 @@ __device__ inline void store(T* to, const float (&x)[N]) {
 }
 
 /// The sum over `Lanes` neighbouring lanes of a warp, in all of them; always added in the same order.
-template <int Lanes>
-__device__ inline float lane_sum(float x) {
+template <int Lanes, class X>
+__device__ inline X lane_sum(X x) {
 #pragma unroll
   for (int offset = Lanes / 2; offset > 0; offset /= 2) x += __shfl_xor_sync(0xffffffffu, x, offset);
   return x;

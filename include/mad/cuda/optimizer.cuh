@@ -73,7 +73,8 @@ struct Piece {
 namespace optimizer_detail {
 
 inline constexpr int threads = 256;
-inline constexpr int per_block = threads * 4;
+inline constexpr int at_once = 4;
+inline constexpr int per_block = threads * at_once;
 
 /// The factors of all segments for step number `steps + 1`; in double, by one thread per segment.
 __device__ inline void make_factors(const OptimizerSettings& s, const Segment* segments, const double* rates, int count,
@@ -92,35 +93,50 @@ __device__ inline void make_factors(const OptimizerSettings& s, const Segment* s
 /// AdamW: m <- b1 m + (1 - b1) g,  v <- b2 v + (1 - b2) g^2,
 ///        p <- p (1 - lr wd) - lr (m / (1 - b1^n)) / (sqrt(v / (1 - b2^n)) + eps)    (Loshchilov and Hutter 2019)
 /// SGD:   p <- p (1 - lr wd) - lr g
-/// `rounded` follows the parameters in the type of matrix products.
+/// `rounded` follows the parameters in the type of matrix products. A thread takes four neighbours; a block, a piece.
 template <bool AdamW, class T>
 __global__ void __launch_bounds__(threads)
     update(OptimizerSettings s, const Piece* pieces, const StepFactors* factors, float* parameters, T* rounded,
-           const float* gradients, float* first_moment, float* second_moment, Progress* progress, int* counter) {
-  if (progress->diverged != 0) return;
+           const float* gradients, float* first_moment, float* second_moment, Progress* progress, int*) {
   const Piece piece = pieces[blockIdx.x];
+  const bool diverged = progress->diverged != 0;
+  const Index at = piece.begin + static_cast<Index>(threadIdx.x) * at_once;
+  // Nothing of this kernel reads the number of steps.
+  if (blockIdx.x == 0 && threadIdx.x == 0 && !diverged) ++progress->steps;
+  if (at >= piece.end || diverged) return;
+  float g[at_once];
+  float p[at_once];
+  float m[at_once];
+  float v[at_once];
+  load(gradients + at, g);
+  load(parameters + at, p);
+  if constexpr (AdamW) {
+    load(first_moment + at, m);
+    load(second_moment + at, v);
+  }
   const StepFactors f = factors[piece.segment];
   const auto beta1 = static_cast<float>(s.beta1);
   const auto beta2 = static_cast<float>(s.beta2);
   const auto gain1 = static_cast<float>(1 - s.beta1);
   const auto gain2 = static_cast<float>(1 - s.beta2);
   const auto epsilon = static_cast<float>(s.epsilon);
-  for (Index i = piece.begin + threadIdx.x; i < piece.end; i += threads) {
-    const float g = gradients[i];
-    float p = f.keep * parameters[i];
+#pragma unroll
+  for (int i = 0; i < at_once; ++i) {
+    p[i] *= f.keep;
     if constexpr (AdamW) {
-      const float m = beta1 * first_moment[i] + gain1 * g;
-      const float v = beta2 * second_moment[i] + gain2 * g * g;
-      first_moment[i] = m;
-      second_moment[i] = v;
-      p -= f.rate * m / (f.scale * sqrtf(v) + epsilon);
+      m[i] = beta1 * m[i] + gain1 * g[i];
+      v[i] = beta2 * v[i] + gain2 * g[i] * g[i];
+      p[i] -= f.rate * m[i] / (f.scale * sqrtf(v[i]) + epsilon);
     } else {
-      p -= f.rate * g;
+      p[i] -= f.rate * g[i];
     }
-    parameters[i] = p;
-    if constexpr (!std::is_same_v<T, float>) rounded[i] = from_float<T>(p);
   }
-  if (is_last_block(counter, static_cast<int>(gridDim.x)) && threadIdx.x == 0) ++progress->steps;
+  store(parameters + at, p);
+  if constexpr (AdamW) {
+    store(first_moment + at, m);
+    store(second_moment + at, v);
+  }
+  if constexpr (!std::is_same_v<T, float>) store(rounded + at, p);
 }
 
 template <class T>

@@ -8,84 +8,152 @@
 #include <mad/cuda/queue.hpp>
 
 #include <algorithm>
-#include <cmath>
 #include <cstdint>
 
 namespace mad::cuda {
 
+/// A row of sums from each block of a grid, and how they are added up within the same kernel: the last block of each
+/// group of 16 adds up its group's rows, and the last of these the groups' sums. Either time all rows are read at once,
+/// and the order of addition is the same whichever blocks are last.
+struct PartialRows {
+  static constexpr unsigned group = 16;
+  static constexpr Index most_blocks = Index{group} * group;
+
+  float* rows = nullptr;    ///< (blocks + groups, stride)
+  unsigned stride = 0;      ///< a multiple of 4
+  int* counters = nullptr;  ///< (sets of blocks, 1 + groups), 0 whenever no kernel runs
+
+  /// For sets of at most `most_blocks` blocks. Several sets may share the rows, each with columns of its own.
+  static PartialRows take(Queue& queue, Index blocks, Index columns, Index sets = 1) {
+    const Index groups = (blocks + group - 1) / group;
+    const Index stride = (columns + 3) / 4 * 4;
+    return {queue.take<float>((blocks + groups) * stride), static_cast<unsigned>(stride),
+            queue.counters(blocks > 1 ? sets * (1 + groups) : 0)};
+  }
+
+  __device__ float* row(unsigned block) const { return rows + std::size_t{block} * stride; }
+
+  /// Called by all threads of block `block` of set `set` after they wrote `columns` columns of its row, from `first`
+  /// on: `finish(c, sum)` gets the sums of columns first + c, in the threads of one block. Both are multiples of N.
+  template <int N, int Threads, class Finish>
+  __device__ void add_up(unsigned set, unsigned block, unsigned blocks, unsigned first, unsigned columns,
+                         const Finish& finish) const {
+    const unsigned groups = (blocks + group - 1) / group;
+    int* set_counters = counters + set * (1 + groups);
+    unsigned begin = 0;
+    unsigned count = blocks;
+    if (groups > 1) {
+      const unsigned mine = block / group;
+      const unsigned members = min(group, blocks - mine * group);
+      if (!is_last_block(set_counters + 1 + mine, static_cast<int>(members))) return;
+      for (unsigned c = threadIdx.x * N; c < columns; c += Threads * N) {
+        float sum[N];
+        sum_rows(mine * group, members, first + c, sum);
+        store(row(blocks + mine) + first + c, sum);
+      }
+      begin = blocks;
+      count = groups;
+    }
+    if (!is_last_block(set_counters, static_cast<int>(count))) return;
+    for (unsigned c = threadIdx.x * N; c < columns; c += Threads * N) {
+      float sum[N];
+      sum_rows(begin, count, first + c, sum);
+#pragma unroll
+      for (int i = 0; i < N; ++i) finish(c + i, sum[i]);
+    }
+  }
+
+private:
+  template <int N>
+  __device__ void sum_rows(unsigned begin, unsigned count, unsigned column, float (&sum)[N]) const {
+    const float* from = row(begin) + column;
+    Chunk<float, N> next[group];
+#pragma unroll
+    for (unsigned r = 0; r < group; ++r)
+      next[r] = *reinterpret_cast<const Chunk<float, N>*>(from + min(r, count - 1) * stride);
+#pragma unroll
+    for (int i = 0; i < N; ++i) {
+      sum[i] = 0;
+#pragma unroll
+      for (unsigned r = 0; r < group; ++r) sum[i] += r < count ? next[r].value[i] : 0.0f;
+    }
+  }
+};
+
 namespace row_sum_detail {
 
-inline constexpr int lanes = 32;
-inline constexpr int groups = 8;  ///< rows that a block takes at a time
+inline constexpr int threads = 256;
+inline constexpr int warps = threads / 32;
+inline constexpr int at_once = 8;  ///< rows that a thread reads at once
+template <int N>
+inline constexpr unsigned most_log_lanes = N > 1 ? 4 : 5;
 
-/// Adds up what the groups of a block hold for its lanes; all threads get the sums.
-template <int Chunk>
-__device__ inline void sum_groups(float (&x)[Chunk]) {
-  __shared__ float part[groups][lanes][Chunk];
-  __syncthreads();  // the last use is over
+/// Block (x, y) adds up a share of the rows of N 2^log_lanes columns: that many lanes are next to each other in a row.
+template <int N, class T>
+__global__ void __launch_bounds__(threads)
+    add_rows(const T* x, std::size_t stride, unsigned rows, unsigned share, unsigned columns, unsigned log_lanes,
+             PartialRows partial, float* to) {
+  const unsigned lanes = 1u << log_lanes;
+  const unsigned lane = threadIdx.x & (lanes - 1);
+  const unsigned step = threads >> log_lanes;
+  const unsigned first_column = blockIdx.x * lanes * N;
+  const unsigned column = first_column + lane * N;
+  const unsigned end = min((blockIdx.y + 1) * share, rows);
+  float sum[N]{};
+  if (column < columns) {
+    for (unsigned r = blockIdx.y * share + (threadIdx.x >> log_lanes); r < end; r += at_once * step) {
+      // Without a branch, so that all is on its way at once: rows that are not there count 0 times.
+      Chunk<T, N> next[at_once];
 #pragma unroll
-  for (int i = 0; i < Chunk; ++i) part[threadIdx.y][threadIdx.x][i] = x[i];
-  __syncthreads();
+      for (int k = 0; k < at_once; ++k)
+        next[k] = *reinterpret_cast<const Chunk<T, N>*>(x + min(r + k * step, end - 1) * stride + column);
 #pragma unroll
-  for (int i = 0; i < Chunk; ++i) {
-    float sum = 0;
+      for (int k = 0; k < at_once; ++k) {
+        const float times = r + k * step < end ? 1.0f : 0.0f;
 #pragma unroll
-    for (int g = 0; g < groups; ++g) sum += part[g][threadIdx.x][i];
-    x[i] = sum;
-  }
-}
-
-/// Block (x, y): columns from 32 Chunk x on, of a share of the rows. The last block of some columns adds up the shares.
-template <int Chunk, class T>
-__global__ void __launch_bounds__(lanes* groups) add_rows(const T* x, std::size_t stride, unsigned rows,
-                                                          unsigned columns, float* partial, int* counters, float* to) {
-  const unsigned column = (blockIdx.x * lanes + threadIdx.x) * Chunk;
-  const unsigned share = (rows + gridDim.y - 1) / gridDim.y;
-  const unsigned begin = blockIdx.y * share;
-  const unsigned end = min(begin + share, rows);
-  const bool here = column < columns;
-  float sum[Chunk]{};
-  if (here) {
-#pragma unroll 8
-    for (unsigned r = begin + threadIdx.y; r < end; r += groups) {
-      float next[Chunk];
-      load(x + r * stride + column, next);
-#pragma unroll
-      for (int i = 0; i < Chunk; ++i) sum[i] += next[i];
-    }
-  }
-  sum_groups(sum);
-  const bool first = threadIdx.y == 0 && here;
-  if (gridDim.y > 1) {
-    if (first) store(partial + std::size_t{blockIdx.y} * columns + column, sum);
-    if (!is_last_block(counters + blockIdx.x, static_cast<int>(gridDim.y))) return;
-#pragma unroll
-    for (int i = 0; i < Chunk; ++i) sum[i] = 0;
-    if (here) {
-#pragma unroll 8
-      for (unsigned p = threadIdx.y; p < gridDim.y; p += groups) {
-        float next[Chunk];
-        load(partial + std::size_t{p} * columns + column, next);
-#pragma unroll
-        for (int i = 0; i < Chunk; ++i) sum[i] += next[i];
+        for (int i = 0; i < N; ++i) sum[i] += times * to_float(next[k].value[i]);
       }
     }
-    sum_groups(sum);
   }
-  if (first)
+  // Rows within a warp, then warps.
+  for (unsigned offset = 16; offset >= lanes; offset /= 2) {
 #pragma unroll
-    for (int i = 0; i < Chunk; ++i) to[column + i] += sum[i];
+    for (int i = 0; i < N; ++i) sum[i] += __shfl_xor_sync(0xffffffffu, sum[i], static_cast<int>(offset));
+  }
+  __shared__ alignas(16) float of_warp[warps][N << most_log_lanes<N>];
+  if (threadIdx.x % 32 < lanes) store(&of_warp[threadIdx.x / 32][lane * N], sum);
+  __syncthreads();
+  const unsigned here = min(lanes * N, columns - first_column);
+  if (threadIdx.x < here) {
+    float total = 0;
+#pragma unroll
+    for (int w = 0; w < warps; ++w) total += of_warp[w][threadIdx.x];
+    if (gridDim.y == 1)
+      to[first_column + threadIdx.x] += total;
+    else
+      partial.row(blockIdx.y)[first_column + threadIdx.x] = total;
+  }
+  if (gridDim.y > 1)
+    partial.add_up<1, threads>(blockIdx.x, blockIdx.y, gridDim.y, first_column, here,
+                               [&](unsigned c, float s) { to[first_column + c] += s; });
 }
 
-template <int Chunk, class T>
+template <int N, class T>
 void launch(Queue& queue, View<const T> x, Index rows, Index columns, float* to) {
-  const Index tiles = (columns + lanes * Chunk - 1) / (lanes * Chunk);
-  // As many shares as rows in one: a block reads its rows, and the last block the shares, in about the same time.
-  const Index most = std::max<Index>(1, 4 * queue.multiprocessors() / tiles);
-  const Index shares = std::clamp<Index>(static_cast<Index>(std::sqrt(static_cast<double>(rows))), 1, most);
-  float* partial = queue.take<float>(shares * columns);
-  queue.launch("a sum over rows", add_rows<Chunk, T>, dim3(static_cast<unsigned>(tiles), static_cast<unsigned>(shares)),
-               dim3(lanes, groups), 0, x.data, x.stride, rows, columns, partial, queue.counters(tiles), to);
+  unsigned log_lanes = 0;
+  while (log_lanes < most_log_lanes<N> && (Index{N} << log_lanes) < columns) ++log_lanes;
+  const Index tile = Index{N} << log_lanes;
+  const Index tiles = (columns + tile - 1) / tile;
+  const Index step = threads >> log_lanes;
+  // Handing a block's sums on takes as long as reading a few times.
+  const Index most = std::clamp<Index>(4 * queue.multiprocessors() / tiles, 1, PartialRows::most_blocks);
+  const Index wanted = rows <= 3 * at_once * step ? 1 : (rows + at_once * step - 1) / (at_once * step);
+  const Index some = std::min(wanted, most);
+  const Index share = std::max<Index>(1, (rows + some * step - 1) / (some * step)) * step;
+  const Index shares = (rows + share - 1) / share;
+  const PartialRows partial = PartialRows::take(queue, shares, columns, tiles);
+  queue.launch("a sum over rows", add_rows<N, T>, dim3(static_cast<unsigned>(tiles), static_cast<unsigned>(shares)),
+               dim3(threads), 0, x.data, x.stride, rows, share, columns, log_lanes, partial, to);
 }
 
 }  // namespace row_sum_detail
@@ -93,11 +161,10 @@ void launch(Queue& queue, View<const T> x, Index rows, Index columns, float* to)
 /// to[c] += sum over r of x[r, c]; x (rows, columns), to (columns).
 template <class T>
 void add_row_sums(Queue& queue, View<const T> x, Index rows, Index columns, float* to) {
-  // Four columns at a time where rows begin at multiples of four.
-  const bool whole =
-      columns % 4 == 0 && x.stride % 4 == 0 && reinterpret_cast<std::uintptr_t>(x.data) % (4 * sizeof(T)) == 0;
-  if (whole)
-    row_sum_detail::launch<4, T>(queue, x, rows, columns, to);
+  // 16 bytes at a time where rows begin at multiples of them.
+  constexpr int whole = 16 / sizeof(T);
+  if (columns % whole == 0 && x.stride % whole == 0 && reinterpret_cast<std::uintptr_t>(x.data) % 16 == 0)
+    row_sum_detail::launch<whole, T>(queue, x, rows, columns, to);
   else
     row_sum_detail::launch<1, T>(queue, x, rows, columns, to);
 }

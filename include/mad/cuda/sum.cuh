@@ -4,8 +4,11 @@
 #pragma once
 
 #include <mad/cuda/context.hpp>
+#include <mad/cuda/row_grid.cuh>
 #include <mad/cuda/row_sum.cuh>
 
+#include <algorithm>
+#include <string_view>
 #include <utility>
 
 namespace mad::cuda {
@@ -52,24 +55,46 @@ __global__ void __launch_bounds__(128)
   if (threadIdx.x % 32 == 0) y[row * y_stride] = from_float<U>(sum);
 }
 
-template <class T, class U>
-__global__ void __launch_bounds__(256)
-    copy_columns(const T* x, std::size_t x_stride, U* y, std::size_t y_stride, unsigned width, unsigned elements) {
-  const unsigned index = blockIdx.x * blockDim.x + threadIdx.x;
-  if (index >= elements) return;
-  const std::size_t row = index / width;
-  const unsigned column = index % width;
-  y[row * y_stride + column] = from_float<U>(to_float(x[row * x_stride + column]));
+/// N columns per thread.
+template <int N, class T, class U>
+__global__ void __launch_bounds__(RowGrid::threads)
+    copy_columns(const T* x, std::size_t x_stride, U* y, std::size_t y_stride, unsigned chunks, unsigned rows) {
+  const std::size_t row = RowGrid::row();
+  const unsigned chunk = RowGrid::chunk();
+  if (row >= rows || chunk >= chunks) return;
+  float value[N];
+  load(x + row * x_stride + chunk * N, value);
+  store(y + row * y_stride + chunk * N, value);
 }
 
-template <class T>
-__global__ void __launch_bounds__(256)
-    add_to(const T* x, std::size_t x_stride, float* y, std::size_t y_stride, unsigned width, unsigned elements) {
-  const unsigned index = blockIdx.x * blockDim.x + threadIdx.x;
-  if (index >= elements) return;
-  const std::size_t row = index / width;
-  const unsigned column = index % width;
-  y[row * y_stride + column] += to_float(x[row * x_stride + column]);
+template <int N, class T>
+__global__ void __launch_bounds__(RowGrid::threads)
+    add_to(const T* x, std::size_t x_stride, float* y, std::size_t y_stride, unsigned chunks, unsigned rows) {
+  const std::size_t row = RowGrid::row();
+  const unsigned chunk = RowGrid::chunk();
+  if (row >= rows || chunk >= chunks) return;
+  float value[N];
+  float sum[N];
+  load(x + row * x_stride + chunk * N, value);
+  load(y + row * y_stride + chunk * N, sum);
+#pragma unroll
+  for (int i = 0; i < N; ++i) sum[i] += value[i];
+  store(y + row * y_stride + chunk * N, sum);
+}
+
+/// The largest power of two, at most `Most`, of which all the numbers are multiples.
+template <int Most>
+constexpr int common_chunk(auto... multiples) {
+  int chunk = Most;
+  while (((multiples % chunk != 0) || ...)) chunk /= 2;
+  return chunk;
+}
+
+template <int N, class T, class U>
+void copy(Queue& queue, std::string_view what, View<const T> from, View<U> to, Index rows, Index width) {
+  const RowGrid grid(rows, width / N);
+  queue.launch(what, copy_columns<N, T, U>, grid.blocks, grid.block, 0, from.data, from.stride, to.data, to.stride,
+               width / N, rows);
 }
 
 inline dim3 blocks(Index elements, Index size) { return dim3(static_cast<unsigned>((elements + size - 1) / size)); }
@@ -129,20 +154,24 @@ struct Kernel<&ops::concat_op> {
 private:
   template <class C, int... K>
   static void parts(const C& call, std::integer_sequence<int, K...>) {
-    Index column = 0;
-    ((copy_part<K>(call, column), column += C::operand(K).width), ...);
+    (copy_part<K>(call), ...);
+  }
+  template <class C, int K>
+  static constexpr int first_column() {
+    int column = 0;
+    for (int k = 0; k < K; ++k) column += C::operand(k).width;
+    return column;
   }
   template <int K, class C>
-  static void copy_part(const C& call, Index column) {
-    using T = typename C::template In<K>;
-    using U = typename C::template Out<0>;
+  static void copy_part(const C& call) {
+    constexpr int column = first_column<C, K>();
+    constexpr int width = C::operand(K).width;
     const auto part = call.template in<K>();
     const auto to = call.out().columns_from(column);
     if (static_cast<const void*>(part.data) == static_cast<const void*>(to.data)) return;  // its kernel wrote it there
-    constexpr int width = C::operand(K).width;
-    const Index elements = call.rows() * width;
-    call.queue().launch("a concatenation", sum_detail::copy_columns<T, U>, sum_detail::blocks(elements, 256), dim3(256),
-                        0, part.data, part.stride, to.data, to.stride, width, elements);
+    constexpr int chunk =
+        sum_detail::common_chunk<std::min(C::template in_chunk<K>(), C::template out_chunk<0>())>(column, width);
+    sum_detail::copy<chunk>(call.queue(), "a concatenation", part, to, call.rows(), width);
   }
 };
 
@@ -153,10 +182,11 @@ struct Kernel<&ops::accumulate_op> {
     const auto from = call.template in<0>();
     const auto to = call.out();
     constexpr int width = C::node.width;
-    const Index elements = call.rows() * width;
-    call.queue().launch("adding to a gradient", sum_detail::add_to<typename C::template In<0>>,
-                        sum_detail::blocks(elements, 256), dim3(256), 0, from.data, from.stride, to.data, to.stride,
-                        width, elements);
+    constexpr int chunk =
+        sum_detail::common_chunk<std::min(C::template in_chunk<0>(), C::template out_chunk<0>())>(width);
+    const RowGrid grid(call.rows(), width / chunk);
+    call.queue().launch("adding to a gradient", sum_detail::add_to<chunk, typename C::template In<0>>, grid.blocks,
+                        grid.block, 0, from.data, from.stride, to.data, to.stride, width / chunk, call.rows());
   }
 };
 
