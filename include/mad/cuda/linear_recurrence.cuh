@@ -92,7 +92,7 @@ struct Description {
     Operands<T, W, B> o{};
     const auto set = [&](Side side, const auto& view) {
       o.side[static_cast<int>(side)] = view.data;
-      o.stride[static_cast<int>(side)] = static_cast<std::size_t>(view.stride);
+      o.stride[static_cast<int>(side)] = static_cast<unsigned>(view.stride);
     };
     set(Side::query, call.template in<First>());
     set(Side::key, call.template in<First + 1>());
@@ -100,7 +100,7 @@ struct Description {
     if constexpr (First == 1) set(Side::d_output, call.template in<0>());
     if constexpr (has_decay) {
       o.log_decay = call.template in<First + 3>().data;
-      o.decay_stride = static_cast<std::size_t>(call.template in<First + 3>().stride);
+      o.decay_stride = static_cast<unsigned>(call.template in<First + 3>().stride);
     }
     if constexpr (has_bonus) o.bonus = call.template in<First + 4>().data;
     return o;
@@ -112,10 +112,10 @@ struct Description {
 template <class Result, int Slices, int Heads, class T>
 Destination<Result> destination(Queue& queue, View<T> rows, Index tokens, Index width) {
   if constexpr (std::is_same_v<Result, T> && Slices * Heads == 1) {
-    return {rows.data, static_cast<std::size_t>(rows.stride), 0, 0};
+    return {rows.data, static_cast<unsigned>(rows.stride), 0, 0};
   } else {
     const auto part = static_cast<std::size_t>(tokens * width);
-    return {queue.take<float>(Slices * Heads * tokens * width), static_cast<std::size_t>(width), Heads * part, part};
+    return {queue.take<float>(Slices * Heads * tokens * width), static_cast<unsigned>(width), Heads * part, part};
   }
 }
 /// Adds up the parts of an output if there are some.

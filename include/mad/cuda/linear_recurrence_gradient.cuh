@@ -39,8 +39,10 @@ struct PairedSweep {
   static constexpr int query_at = key_at + P::heads * P::slot;
   static constexpr int decay_at = query_at + P::heads * P::slot;
   static constexpr int d_decay_at = decay_at + F::numbers;
-  static constexpr int numbers = d_decay_at + (decay_rows ? P::heads * P::slot : 0);
+  static constexpr int own_at = d_decay_at + (decay_rows ? P::heads * P::slot : 0);
+  static constexpr int numbers = row_stride(own_at + (S::bonus ? P::heads : 0));
   static constexpr int tokens = tokens_for(numbers, stretch);
+  using Own = OwnTerms<S, R, tokens, Threads>;
   static constexpr int memory = std::max(tokens * numbers, Forwards::memory);
 
   struct Gradients {
@@ -88,6 +90,8 @@ private:
     float all_decays = 0;
     float d_bonus = 0;
     const int own = at.head * P::slot + at.column;
+    float start[P::tile];  // the state before the next stretch
+    checkpoints.load((length - 1) / stretch, start);
     for (int k = tiles - 1; k >= 0; --k) {
       const int first = k * tokens;
       value_strip.put(memory, numbers, P::padded, at.first_summed());
@@ -97,11 +101,14 @@ private:
       decay_strip.put(memory + decay_at, numbers, at);
       __syncthreads();
       if (k > 0) fetch(first - tokens);
+      Own::compute(memory, memory + d_output_at, nullptr, memory + own_at, numbers);
 #pragma unroll 1
       for (int begin = tokens - stretch; begin >= 0; begin -= stretch) {
         if (first + begin >= length) continue;
         float before[stretch][P::tile];  // S_{t-1}
-        checkpoints.load((first + begin) / stretch, before[0]);
+#pragma unroll
+        for (int i = 0; i < P::tile; ++i) before[0][i] = start[i];
+        if (first + begin > 0) checkpoints.load((first + begin) / stretch - 1, start);
 #pragma unroll
         for (int u = 0; u + 1 < stretch; ++u) {
           const float* row = memory + (begin + u) * numbers;
@@ -122,7 +129,7 @@ private:
           read_tile<P>(row + d_output_at + at.head * P::padded, at.part, d_output);
           factors.read(row + decay_at, at);
           const float query = row[query_at + own];
-          if constexpr (S::bonus) d_bonus += dot(value, d_output) * query * row[key_at + own];
+          if constexpr (S::bonus) d_bonus += row[own_at + at.head] * query * row[key_at + own];
           if constexpr (S::bonus) d_decay[u] = factors.decay[0] * dot(later, before[u]);
           if constexpr (!S::bonus) {
             float now[P::tile];
@@ -135,7 +142,10 @@ private:
         }
         // Every lane of a column has read key and query by now.
         sum_to_lanes<P::parts>(d_key, at.part, [&](int u, float sum) {
-          if (at.here) memory[(begin + u) * numbers + query_at + own] = scale * sum;
+          if (!at.here) return;
+          float* row = memory + (begin + u) * numbers;
+          if constexpr (S::bonus) sum += row[own_at + at.head] * factors.bonus * row[query_at + own];
+          row[query_at + own] = scale * sum;
         });
         if constexpr (decay_rows)
           sum_to_lanes<P::parts>(d_decay, at.part, [&](int u, float sum) {
@@ -156,8 +166,7 @@ private:
       if (at.here && at.part == 0) to.all_decays[row * S::heads * S::key + column] = scale * sum;
     }
     if constexpr (W::bonus) {
-      const float sum = lane_sum<P::parts>(d_bonus);
-      if (at.here && at.part == 0) to.bonus[row * S::heads * S::key + column] = scale * sum;
+      if (at.here && at.part == 0) to.bonus[row * S::heads * S::key + column] = scale * d_bonus;
     }
   }
 
@@ -199,7 +208,7 @@ struct GradientGrid {
 
   /// Blocks that a multiprocessor must have room for at once: 128 registers per thread, or what many recorded states
   /// take.
-  static constexpr int resident_threads = paired && Pair::stretch * KeyPlan::tile > 32 ? 256 : 512;
+  static constexpr int resident_threads = paired && Pair::stretch * KeyPlan::tile > 32 ? 384 : 512;
   static constexpr int resident = std::max(resident_threads / threads, 1);
 
   static Index blocks(Index batch) { return std::max(KeyPlan::blocks(batch), ValuePlan::blocks(batch)); }

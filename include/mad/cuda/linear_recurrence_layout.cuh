@@ -11,6 +11,8 @@
 #include <mad/cuda/chunk.hpp>
 #include <mad/cuda/column_recurrence.cuh>
 
+#include <type_traits>
+
 namespace mad::cuda::recurrence_detail {
 
 /// What a log decay is given per.
@@ -38,16 +40,19 @@ template <class T, class W, class B>
 struct Operands {
   using Decay = W;
   const T* side[4];  ///< by Side
-  std::size_t stride[4];
+  unsigned stride[4];
   const W* log_decay;
-  std::size_t decay_stride;
+  unsigned decay_stride;
   const B* bonus;
 };
 
 constexpr int round_up(int n, int to) { return (n + to - 1) / to * to; }
+/// The distance of rows of at least n numbers in shared memory: an odd multiple of 16 bytes, so that accesses to the
+/// same place in eight rows do not meet in a bank.
+constexpr int row_stride(int n) { return (n + 3) / 4 / 2 * 8 + 4; }
 
 /// Numbers of shared memory that the tokens of a tile may take, and the tokens that then fit: a power of two.
-inline constexpr int staged_numbers = 3072;
+inline constexpr int staged_numbers = 4096;
 inline constexpr int at_once = 4;  ///< tokens that are summed over lanes together
 constexpr int tokens_for(int numbers_per_token, int least) {
   int tokens = 32;
@@ -55,9 +60,9 @@ constexpr int tokens_for(int numbers_per_token, int least) {
   return tokens;
 }
 
-/// Spreads `Heads` states over blocks. Wide summed sides are cut into slices, each a block of its own, whose sums are
-/// added up by another kernel.
-template <int Summed_, int Free_, int Heads, int Group>
+/// Spreads `Heads` states over blocks of about `Wanted` threads. Wide summed sides are cut into slices, each a block of
+/// its own, whose sums are added up by another kernel.
+template <int Summed_, int Free_, int Heads, int Group, int Wanted>
 struct Spread {
   static constexpr int summed = Summed_, free = Free_;
   static constexpr int widest_tile = 20;
@@ -72,7 +77,7 @@ struct Spread {
       if (tile_of(p) > widest_tile) continue;
       const bool fewer = best == 0 || p * tile_of(p) < best * tile_of(best);
       const bool equal = best != 0 && p * tile_of(p) == best * tile_of(best);
-      const bool wanted = equal && (Heads * free * p <= 512 || tile_of(best) > 8);
+      const bool wanted = equal && (Heads * free * p <= 256 || tile_of(best) > 8);
       if (fewer || wanted) best = p;
     }
     return best;
@@ -87,9 +92,14 @@ struct Spread {
   static constexpr int choose_heads() {
     if (free_tiles > 1) return 1;
     if (Group > 1 && slices == 1 && Group * free * parts <= 512) return Group;  // to add up their gradients
+    // As few idle lanes as possible, then as many heads.
     int heads = 1;
-    for (int h = 2; h <= Heads; ++h)
-      if (Heads % h == 0 && h * free * parts <= 128) heads = h;
+    for (int h = 2; h <= Heads; ++h) {
+      if (Heads % h != 0 || h * free * parts > 256) continue;
+      const int now = heads * round_up(h * free * parts, 32);
+      const int then = h * round_up(heads * free * parts, 32);
+      if (now < then || (now == then && h * free * parts <= Wanted)) heads = h;
+    }
     return heads;
   }
   static constexpr int heads = choose_heads();  ///< of a block
@@ -137,7 +147,7 @@ __device__ inline void read_tile(const float* row, int part, float (&x)[P::tile]
 template <class U>
 struct Destination {
   U* data = nullptr;
-  std::size_t stride = 0;
+  unsigned stride = 0;
   std::size_t slice_part = 0, head_part = 0;  ///< from one slice, or head of a group, to the next
 };
 
@@ -163,19 +173,22 @@ struct Strip {
   template <int OfHeads>
   static constexpr int rounds = (Tokens * OfHeads * per_head + Threads - 1) / Threads;
 
-  mad::cuda::Chunk<T, C> raw[rounds<Heads>];
+  /// C numbers as they lie in memory, in as few registers as possible.
+  using Raw = std::conditional_t<
+      C * sizeof(T) == 16, uint4,
+      std::conditional_t<C * sizeof(T) == 8, uint2, std::conditional_t<C * sizeof(T) == 4, unsigned, unsigned short>>>;
+  static_assert(sizeof(Raw) == C * sizeof(T));
+  Raw raw[rounds<Heads>];
 
   /// Reads columns `first` to `first + limit` from the rows of `tokens` tokens; what lies beyond is 0.
-  __device__ void fetch(const T* rows, std::size_t stride, int tokens, int first_head, int first, int limit) {
+  __device__ void fetch(const T* rows, unsigned stride, int tokens, int first_head, int first, int limit) {
 #pragma unroll
     for (int r = 0; r < rounds<Heads>; ++r) {
       const Piece p = piece<Heads>(r, tokens, limit);
+      raw[r] = Raw{};
       if (p.here) {
-        const T* from = rows + p.token * stride + (first_head + p.head) / Share * Step + first + p.column;
-        raw[r] = *reinterpret_cast<const mad::cuda::Chunk<T, C>*>(from);
-      } else {
-#pragma unroll
-        for (int i = 0; i < C; ++i) raw[r].value[i] = from_float<T>(0.0f);
+        const unsigned column = (first_head + p.head) / Share * Step + first + p.column;
+        raw[r] = *reinterpret_cast<const Raw*>(rows + (p.token * stride + column));
       }
     }
   }
@@ -186,9 +199,10 @@ struct Strip {
     for (int r = 0; r < rounds<Heads>; ++r) {
       const Piece p = piece<Heads>(r, Tokens, limit);
       if (!p.here) continue;
+      const auto& number = reinterpret_cast<const mad::cuda::Chunk<T, C>&>(raw[r]).value;
       float x[C];
 #pragma unroll
-      for (int i = 0; i < C; ++i) x[i] = f(to_float(raw[r].value[i]));
+      for (int i = 0; i < C; ++i) x[i] = f(to_float(number[i]));
       store(to + p.token * token_stride + p.head * head_stride + p.column, x);
     }
   }
@@ -197,6 +211,7 @@ struct Strip {
   template <int Together, class U>
   __device__ static void store_rows(const float* from, int token_stride, int head_stride, const Destination<U>& to,
                                     std::size_t row, int tokens, int slice, int first_head, int first, int limit) {
+    U* rows = to.data + slice * to.slice_part + row * to.stride;
 #pragma unroll
     for (int r = 0; r < rounds<Heads / Together>; ++r) {
       const Piece p = piece<Heads / Together>(r, tokens, limit);
@@ -212,9 +227,8 @@ struct Strip {
 #pragma unroll
         for (int i = 0; i < C; ++i) sum[i] += next[i];
       }
-      store(to.data + slice * to.slice_part + head % Share * to.head_part + (row + p.token) * to.stride +
-                head / Share * Step + first + p.column,
-            sum);
+      const unsigned column = head / Share * Step + first + p.column;
+      store(rows + head % Share * to.head_part + (p.token * to.stride + column), sum);
     }
   }
 };

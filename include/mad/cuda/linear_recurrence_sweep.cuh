@@ -4,6 +4,7 @@
 #pragma once
 
 #include <mad/cuda/linear_recurrence_layout.cuh>
+#include <mad/cuda/tensor_core.cuh>
 
 namespace mad::cuda::recurrence_detail {
 
@@ -34,8 +35,9 @@ struct Roles {
                             : Which == Task::d_query ? Side::d_output
                             : Which == Task::d_key   ? Side::value
                                                      : Side::key;
-  using P = Spread<keys_are_free ? S::columns : S::key, keys_are_free ? S::key : S::columns, S::heads,
-                   keys_are_free ? S::group : 1>;
+  using OfKeys = Spread<S::columns, S::key, S::heads, S::group, 64>;
+  /// The gradients' tasks share a kernel, so that blocks should have the same size.
+  using P = std::conditional_t<keys_are_free, OfKeys, Spread<S::key, S::columns, S::heads, 1, OfKeys::threads>>;
   /// Heads whose sums the block adds up.
   static constexpr int together = keys_are_free && P::heads % S::group == 0 ? S::group : 1;
   /// The block's sums are all there is.
@@ -55,7 +57,7 @@ struct Factors {
   static constexpr int numbers = width == 0 ? 0 : round_up(P::heads * slot, 4);
 
   float decay[P::tile];
-  float bonus[P::tile];
+  float bonus = 1;  ///< of the free column, if that is a key's
 
   /// What all tokens have in common.
   template <class O>
@@ -67,11 +69,10 @@ struct Factors {
       const int summed = at.first_summed() + Place<P>::along(at.part, i);
       const int channel = keys_are_free ? column : min(summed, S::key - 1);
       decay[i] = 1;
-      bonus[i] = 0;
       if constexpr (S::decay != Decay::none && !S::decay_per_token)
         decay[i] = expf(to_float(o.log_decay[S::decay == Decay::head ? head : head * S::key + channel]));
-      if constexpr (S::bonus) bonus[i] = to_float(o.bonus[head * S::key + channel]);
     }
+    if constexpr (S::bonus && keys_are_free) bonus = to_float(o.bonus[head * S::key + column]);
   }
   /// The decays of a token, whose numbers begin at `row`.
   __device__ void read(const float* row, const Place<P>& at) {
@@ -90,7 +91,7 @@ template <class S, class R>
 using FactorsOf = Factors<S, typename R::P, R::keys_are_free>;
 
 struct Exponential {
-  __device__ float operator()(float x) const { return expf(x); }
+  __device__ float operator()(float x) const { return tensor::power_of_two(1.44269504f * x); }
 };
 
 /// Decays per token on their way to shared memory.
@@ -123,19 +124,56 @@ requires(FactorsOf<S, R>::width == 0) struct DecayStrip<S, R, Tokens, Threads, W
   __device__ void put(float*, int, const Place<typename R::P>&) const {}
 };
 
-/// One token: the state S decays, takes in a b, and is read by c. Returns this thread's part of c S. With a bonus u the
-/// state is read before it decays and takes in the token, and the token counts u times besides.
+/// With a bonus u, what the present token counts for by itself: a_t.c_t, or a_t.(u c_t) where keys are summed. It is
+/// the same for all columns of a head.
+template <class S, class R, int Tokens, int Threads>
+struct OwnTerms {
+  using P = typename R::P;
+  static constexpr int weights = S::bonus && !R::keys_are_free ? P::heads * P::padded : 0;
+
+  /// Puts the weights u into shared memory.
+  template <class O>
+  __device__ static void start(const O& o, float* u, const Place<P>& at) {
+    for (int i = static_cast<int>(threadIdx.x); i < weights; i += Threads) {
+      const int channel = at.first_summed() + i % P::padded;
+      const bool here = channel < S::key && i % P::padded < P::slice;
+      u[i] = here ? to_float(o.bonus[(at.first_head + i / P::padded) * S::key + channel]) : 0.0f;
+    }
+  }
+  /// Rows of tokens begin at a, c and `own`, `stride` apart.
+  __device__ static void compute(const float* a, const float* c, const float* u, float* own, int stride) {
+    if constexpr (S::bonus) {
+      for (int i = static_cast<int>(threadIdx.x); i < Tokens * P::heads; i += Threads) {
+        const int row = i / P::heads * stride;
+        const int head = i % P::heads;
+        float sum[4]{};
+#pragma unroll
+        for (int j = 0; j < P::padded; j += 4) {
+          float of_a[4], of_c[4], weight[4]{1, 1, 1, 1};
+          load(a + row + head * P::padded + j, of_a);
+          load(c + row + head * P::padded + j, of_c);
+          if constexpr (weights > 0) load(u + head * P::padded + j, weight);
+#pragma unroll
+          for (int k = 0; k < 4; ++k) sum[k] += weight[k] * of_a[k] * of_c[k];
+        }
+        own[row + head] = (sum[0] + sum[1]) + (sum[2] + sum[3]);
+      }
+      __syncthreads();
+    }
+  }
+};
+
+/// One token: the state S decays, takes in a b, and is read by c. Returns this thread's part of c S. With a bonus the
+/// state is read before it decays and takes in the token.
 template <class S, bool Backwards, int N, class F>
 __device__ inline float advance(float (&state)[N], const float (&a)[N], float b, const float (&c)[N],
                                 const F& factors) {
   float sum[2] = {0, 0};
   const auto read = [&](int i) { sum[i % 2] += c[i] * state[i]; };
-  float own[2] = {0, 0};
 #pragma unroll
   for (int i = 0; i < N; ++i) {
     if constexpr (S::bonus) {
       read(i);
-      own[i % 2] += (F::keys_are_free ? c[i] : factors.bonus[i] * c[i]) * a[i];
       state[i] = factors.decay[i] * state[i] + a[i] * b;
     } else if constexpr (Backwards) {
       state[i] += a[i] * b;
@@ -147,9 +185,7 @@ __device__ inline float advance(float (&state)[N], const float (&a)[N], float b,
       read(i);
     }
   }
-  float total = sum[0] + sum[1];
-  if constexpr (S::bonus) total += (own[0] + own[1]) * (F::keys_are_free ? factors.bonus[0] * b : b);
-  return total;
+  return sum[0] + sum[1];
 }
 
 struct KeepNothing {
@@ -168,9 +204,11 @@ struct Sweep {
   static constexpr int c_at = P::heads * P::padded;
   static constexpr int b_at = 2 * c_at;
   static constexpr int decay_at = b_at + P::heads * P::slot;
-  static constexpr int numbers = decay_at + F::numbers;  ///< per token
+  static constexpr int own_at = decay_at + F::numbers;
+  static constexpr int numbers = row_stride(own_at + (S::bonus ? P::heads : 0));  ///< from one token to the next
   static constexpr int tokens = tokens_for(numbers, at_once);
-  static constexpr int memory = tokens * numbers;
+  using Own = OwnTerms<S, R, tokens, Threads>;
+  static constexpr int memory = tokens * numbers + Own::weights;
 
   /// `memory` is the shared memory, `keep(t, state)` is called with the state before every fourth token t. Ends with a
   /// barrier.
@@ -197,6 +235,8 @@ struct Sweep {
     fetch(first_of(0));
     for (int i = static_cast<int>(threadIdx.x); i < tokens * numbers; i += Threads)
       memory[i] = 0;  // what idles stays so
+    float* weights = memory + tokens * numbers;
+    Own::start(o, weights, at);
     __syncthreads();
     float state[P::tile]{};
     for (int k = 0; k < tiles; ++k) {
@@ -207,6 +247,7 @@ struct Sweep {
       decay_strip.put(memory + decay_at, numbers, at);
       __syncthreads();
       if (k + 1 < tiles) fetch(first_of(k + 1));
+      Own::compute(memory, memory + c_at, weights, memory + own_at, numbers);
 #pragma unroll 1
       for (int group = 0; group < tokens; group += at_once) {
         const int begin = R::backwards ? tokens - at_once - group : group;
@@ -225,7 +266,11 @@ struct Sweep {
         }
         // Every lane of a column has read b by now: its part of the sum depends on it.
         sum_to_lanes<P::parts>(sum, at.part, [&](int token, float total) {
-          if (at.here) memory[(begin + token) * numbers + b_at + at.head * P::slot + at.column] = scale * total;
+          if (!at.here) return;
+          float* row = memory + (begin + token) * numbers;
+          float& b = row[b_at + at.head * P::slot + at.column];
+          if constexpr (S::bonus) total += row[own_at + at.head] * factors.bonus * b;
+          b = scale * total;
         });
       }
       __syncthreads();

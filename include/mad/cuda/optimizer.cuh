@@ -97,7 +97,7 @@ __device__ inline void make_factors(const OptimizerSettings& s, const Segment* s
 template <bool AdamW, class T>
 __global__ void __launch_bounds__(threads)
     update(OptimizerSettings s, const Piece* pieces, const StepFactors* factors, float* parameters, T* rounded,
-           const float* gradients, float* first_moment, float* second_moment, Progress* progress, int*) {
+           const float* gradients, float* first_moment, float* second_moment, Progress* progress) {
   const Piece piece = pieces[blockIdx.x];
   const bool diverged = progress->diverged != 0;
   const Index at = piece.begin + static_cast<Index>(threadIdx.x) * at_once;

@@ -249,7 +249,7 @@ private:
         settings_.adamw ? optimizer_detail::update<true, Activation> : optimizer_detail::update<false, Activation>,
         dim3(static_cast<unsigned>(pieces_.size())), dim3(optimizer_detail::threads), 0, settings_, pieces_.data(),
         factors_.data(), model_.parameter_data(), model_.factors(), pass.gradients(), first_moment_.data(),
-        second_moment_.data(), progress_.data(), queue.counters(1));
+        second_moment_.data(), progress_.data());
   }
 
   void evaluation(Pass<P>& pass, const Data& data) {
