@@ -3,11 +3,13 @@
 /// A run of elementwise nodes as one kernel: every value lives in registers, only what others need is stored.
 #pragma once
 
+#include <mad/cuda/approximate.cuh>
 #include <mad/cuda/context.hpp>
 #include <mad/cuda/numbers.cuh>
 #include <mad/graph/run_table.hpp>
 #include <mad/ops/elementwise.hpp>
 
+#include <type_traits>
 #include <utility>
 
 namespace mad::cuda::elementwise {
@@ -20,6 +22,9 @@ struct Arguments {
   unsigned length;
   unsigned chunks;  ///< rows times chunks per row
 };
+
+__device__ inline float as_float(float x) { return x; }
+__device__ inline float as_float(approximate::Number x) { return x.value; }
 
 /// A run of a lowered layer's plan. One thread computes `chunk` neighbouring columns of one row.
 template <class Low, int StepIndex, class P>
@@ -37,7 +42,7 @@ struct Run {
     const int bytes = static_cast<int>(Layout<Low, P>::is_short(id) ? sizeof(typename P::Activation) : sizeof(float));
     return Layout<Low, P>::alignment(id) >= (size * bytes < 16 ? size * bytes : 16);
   }
-  /// Loads whose columns are read one by one and which all rows share: parameters, filters.
+  /// Loads that all rows share: parameters, filters. Their alignment does not limit the chunk.
   static constexpr bool is_shared(int id) { return !per_batch(Low::plan.location[id].domain); }
 
   static constexpr int largest_chunk() {
@@ -54,6 +59,9 @@ struct Run {
     return size;
   }
   static constexpr int chunk = largest_chunk();
+  /// In which formulas compute: what ends in half of its bits needs no slow paths.
+  using Number = std::conditional_t<per_batch(domain) && sizeof(typename P::Activation) < sizeof(float),
+                                    approximate::Number, float>;
   // Device code may neither call the functions above nor name an operation; it reads what they gave.
   template <int M>
   static constexpr const Node& member = Low::graph.nodes[table.members[M]];
@@ -69,7 +77,8 @@ struct Run {
   template <int M>
   static constexpr bool is_stored = stored(M);
   template <int L>
-  static constexpr bool is_shared_load = is_shared(table.loads[L].node);
+  static constexpr bool is_whole_load = (table.loads[L].columns == RunColumns::same) &&
+                                        aligned(table.loads[L].node, chunk);
 
   template <int L>
   static __device__ void load_operand(const Memory& memory, unsigned row, int column, float (&x)[chunk]) {
@@ -85,7 +94,7 @@ struct Run {
       p += static_cast<std::size_t>(row % memory.length) * place.stride;
     else if constexpr (rows == Domain::sequences)
       p += static_cast<std::size_t>(row / memory.length) * place.stride;
-    if constexpr (from.columns == RunColumns::same && !is_shared_load<L>) {
+    if constexpr (is_whole_load<L>) {
       load(p + column, x);
     } else {
 #pragma unroll
@@ -118,10 +127,10 @@ struct Run {
       else if constexpr (copies<M>)
         value[M][i] = argument<M, 0>(value, loaded, i);
       else if constexpr (arity<M> == 1)
-        value[M][i] = FormulaOf<M>::template apply<float>(number<M>, argument<M, 0>(value, loaded, i));
+        value[M][i] = as_float(FormulaOf<M>::apply(number<M>, Number(argument<M, 0>(value, loaded, i))));
       else
-        value[M][i] = FormulaOf<M>::template apply<float>(number<M>, argument<M, 0>(value, loaded, i),
-                                                          argument<M, 1>(value, loaded, i));
+        value[M][i] = as_float(FormulaOf<M>::apply(number<M>, Number(argument<M, 0>(value, loaded, i)),
+                                                   Number(argument<M, 1>(value, loaded, i))));
     }
   }
 

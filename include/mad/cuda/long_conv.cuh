@@ -1,10 +1,11 @@
 // Copyright 2026 The mad authors. SPDX-License-Identifier: Apache-2.0
 /// \file
 /// Causal convolution with a filter as long as the sequence, as the plain sum: for bfloat16 values on the tensor cores
-/// (long_conv_tensor.cuh), else here, where one thread computes `tile` neighbouring results of one channel from `tile`
-/// inputs and 2 tile - 1 taps at a time, all in registers.
+/// (long_conv_tensor.cuh, long_conv_correlation.cuh), else here, where one thread computes `tile` neighbouring results
+/// of one channel from `tile` inputs and 2 tile - 1 taps at a time, all in registers.
 #pragma once
 
+#include <mad/cuda/long_conv_correlation.cuh>
 #include <mad/cuda/long_conv_tensor.cuh>
 #include <mad/cuda/sum.cuh>
 #include <mad/ops/long_conv.hpp>

@@ -19,6 +19,12 @@ TEST_CASE("heads of odd width on the device agree with the CPU") { compare_shape
 
 TEST_CASE("Hyena on the device agrees with the CPU") { compare_shapes<HyenaNet, 64, Norm::layer_norm>(); }
 
+TEST_CASE("Hyena over several tiles of positions, and whatever sequences are left over, agrees with the CPU") {
+  if (no_device()) return;
+  for (const auto& [batch, length] : {std::pair<Index, Index>{9, 129}, {17, 144}, {3, 383}, {1, 257}})
+    compare<HyenaNet, 64, Norm::layer_norm>({.precision = Precision::mixed, .batch = batch, .length = length});
+}
+
 TEST_CASE("Mamba on the device agrees with the CPU") { compare_shapes<MambaNet, 64, Norm::layer_norm>(); }
 
 TEST_CASE("Mamba over several tiles of tokens and with more sequences than multiprocessors agrees with the CPU") {
