@@ -64,7 +64,7 @@ constexpr void mark_live(const Graph& g, Schedule& s) {
   for (int i = 0; i < g.size; ++i) {
     const Node& n = g.nodes[i];
     if (n.op->kind == Kind::result && s.live[n.operand[0]]) s.live[i] = true;
-    if (!s.live[i]) continue;
+    if (!s.live[i] || n.op->kind == Kind::result) continue;  // a further output reads nothing
     for (int k = 0; k < n.operands; ++k) ++s.uses[n.operand[k]];
   }
 }
