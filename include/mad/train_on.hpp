@@ -3,6 +3,7 @@
 /// One call from a model type and a task to a trained model's numbers.
 #pragma once
 
+#include <mad/core/message.hpp>
 #include <mad/cpu/model.hpp>
 #include <mad/tasks/dataset.hpp>
 #include <mad/tasks/registry.hpp>
@@ -18,8 +19,8 @@ template <class M>
 train::RunReport train_on(const tasks::Task& task, const tasks::Setting& setting, train::TrainSettings settings = {},
                           int threads = 0) {
   if (task.auto_encoder != (M::backbone == Backbone::auto_encoder))
-    throw UsageError("task '" + task.name + "' needs " + (task.auto_encoder ? "an AutoEncoder" : "a LanguageModel") +
-                     " around the stack");
+    throw UsageError(message({"task '", task.name, "' needs ", task.auto_encoder ? "an AutoEncoder" : "a LanguageModel",
+                              " around the stack"}));
   const tasks::Dataset data = task.generate(setting);
   const tasks::CompactExamples train_set = tasks::compact(data.train);
   const tasks::CompactExamples test_set = tasks::compact(data.test);

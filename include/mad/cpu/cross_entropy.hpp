@@ -4,6 +4,7 @@
 #pragma once
 
 #include <mad/core/error.hpp>
+#include <mad/core/message.hpp>
 #include <mad/core/shape.hpp>
 #include <mad/core/view.hpp>
 #include <mad/cpu/packet_loop.hpp>
@@ -71,10 +72,9 @@ CrossEntropySum cross_entropy(View<const T> logits, const int* targets, Index ro
                               const CrossEntropyOutputs<T>& outputs = {}) {
   for (Index r = 0; r < rows; ++r) {
     if (targets[r] != ignored_target && (targets[r] < 0 || targets[r] >= vocabulary)) {
-      throw Error("cross entropy: the target of row " + std::to_string(r) + " is " + std::to_string(targets[r]) +
-                  "; expected an id from 0 to " + std::to_string(vocabulary - 1) + ", or " +
-                  std::to_string(ignored_target) +
-                  " for a row that does not count. Check that the data were made for this vocabulary size.");
+      throw Error(message({"cross entropy: the target of row ", r, " is ", targets[r], "; expected an id from 0 to ",
+                           vocabulary - 1, ", or ", ignored_target,
+                           " for a row that does not count. Check that the data were made for this vocabulary size."}));
     }
   }
   using namespace Eigen::internal;

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <mad/core/error.hpp>
+#include <mad/core/message.hpp>
 #include <mad/core/view.hpp>
 #include <mad/cpu/packet_loop.hpp>
 #include <mad/cpu/workspace.hpp>
@@ -42,9 +43,9 @@ namespace detail {
 
 inline void check_delta_rule(const DeltaRuleSizes& s) {
   if (s.heads >= 1 && s.key_heads >= 1 && s.key_width >= 1 && s.value_width >= 1 && s.heads % s.key_heads == 0) return;
-  throw UsageError("delta rule: sizes do not fit: " + std::to_string(s.heads) + " value heads of " +
-                   std::to_string(s.value_width) + ", " + std::to_string(s.key_heads) + " key heads of " +
-                   std::to_string(s.key_width) + "; value heads must be a multiple of key heads");
+  throw UsageError(
+      message({"delta rule: sizes do not fit: ", s.heads, " value heads of ", s.value_width, ", ", s.key_heads,
+               " key heads of ", s.key_width, "; value heads must be a multiple of key heads"}));
 }
 
 /// One token for the columns of one packet: reads the state under the key, corrects it, reads it under the query.

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <mad/core/error.hpp>
+#include <mad/core/message.hpp>
 #include <mad/cpu/diagonal_plus_rank_one_sweep.hpp>
 #include <mad/cpu/packet_loop.hpp>
 #include <mad/cpu/workspace.hpp>
@@ -41,9 +42,8 @@ namespace detail {
 
 inline void check_rank_one(const RankOneSizes& s) {
   if (s.heads >= 1 && s.key_width >= 1 && s.value_width >= 1) return;
-  throw UsageError("diagonal plus rank one: sizes do not fit: " + std::to_string(s.heads) + " heads, key width " +
-                   std::to_string(s.key_width) + ", value width " + std::to_string(s.value_width) +
-                   "; all must be at least 1");
+  throw UsageError(message({"diagonal plus rank one: sizes do not fit: ", s.heads, " heads, key width ", s.key_width,
+                            ", value width ", s.value_width, "; all must be at least 1"}));
 }
 
 /// Widths whose states stay in registers; others are 0, and the state in memory.

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <mad/core/error.hpp>
+#include <mad/core/message.hpp>
 #include <mad/core/shape.hpp>
 #include <mad/core/view.hpp>
 #include <mad/cpu/packet_loop.hpp>
@@ -20,10 +21,10 @@ namespace mad::cpu {
 inline void check_token_ids(const Shape& shape, const int* ids, Index vocabulary, Index first_row = 0) {
   for (Index i = 0; i < shape.tokens(); ++i) {
     if (ids[i] < 0 || ids[i] >= vocabulary) {
-      throw Error("embedding: the token id at row " + std::to_string(first_row + i / shape.length) + ", column " +
-                  std::to_string(i % shape.length) + " is " + std::to_string(ids[i]) + "; expected an id from 0 to " +
-                  std::to_string(vocabulary - 1) + " (vocabulary size " + std::to_string(vocabulary) +
-                  "). Use a model with the vocabulary size of the data, or make the data for that of the model.");
+      throw Error(
+          message({"embedding: the token id at row ", first_row + i / shape.length, ", column ", i % shape.length,
+                   " is ", ids[i], "; expected an id from 0 to ", vocabulary - 1, " (vocabulary size ", vocabulary,
+                   "). Use a model with the vocabulary size of the data, or make the data for that of the model."}));
     }
   }
 }

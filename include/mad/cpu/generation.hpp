@@ -3,6 +3,7 @@
 /// Language models token by token: each layer keeps what it needs, and text is generated from it.
 #pragma once
 
+#include <mad/core/message.hpp>
 #include <mad/cpu/architecture.hpp>
 #include <mad/cpu/layer_steps.hpp>
 #include <mad/cpu/linear_step.hpp>
@@ -159,16 +160,16 @@ private:
 
   void check_sizes(Index given) const {
     if (sequences_ < 1 || length_ < 1)
-      throw UsageError("generation: asked for " + std::to_string(sequences_) + " sequences of up to " +
-                       std::to_string(length_) + " tokens; both numbers must be at least 1");
+      throw UsageError(message({"generation: asked for ", sequences_, " sequences of up to ", length_,
+                                " tokens; both numbers must be at least 1"}));
     if (given != layout_.size)
-      throw UsageError("generation: found " + std::to_string(given) + " parameters, expected " +
-                       std::to_string(layout_.size) + "; the options must be those of the model they belong to");
+      throw UsageError(message({"generation: found ", given, " parameters, expected ", layout_.size,
+                                "; the options must be those of the model they belong to"}));
     if (length_ <= options_.max_length) return;
     const auto too_long = [&](const std::string& what) {
-      return UsageError("generation: asked for sequences of up to " + std::to_string(length_) + " tokens, but " + what +
-                        " made for max_length " + std::to_string(options_.max_length) +
-                        "; ask for shorter sequences or train with a larger max_length");
+      return UsageError(
+          message({"generation: asked for sequences of up to ", length_, " tokens, but ", what, " made for max_length ",
+                   options_.max_length, "; ask for shorter sequences or train with a larger max_length"}));
     };
     if (options_.positions != Positions::none) throw too_long("the position embeddings are");
     for (std::size_t i = 0; i < architecture_.blocks.size(); ++i)
@@ -179,19 +180,18 @@ private:
 
   void check_token(int token, Index sequence, Index position) const {
     if (token < 0 || token >= options_.vocab_size)
-      throw UsageError("generation: the token at position " + std::to_string(position) + " of sequence " +
-                       std::to_string(sequence) + " is " + std::to_string(token) + "; expected an id from 0 to " +
-                       std::to_string(options_.vocab_size - 1) + " (vocabulary size " +
-                       std::to_string(options_.vocab_size) + ")");
+      throw UsageError(message({"generation: the token at position ", position, " of sequence ", sequence, " is ",
+                                token, "; expected an id from 0 to ", options_.vocab_size - 1, " (vocabulary size ",
+                                options_.vocab_size, ")"}));
   }
 
   void check_tokens(std::span<const int> tokens) const {
     if (static_cast<Index>(tokens.size()) != sequences_)
-      throw UsageError("generation: found " + std::to_string(tokens.size()) + " tokens, expected " +
-                       std::to_string(sequences_) + ": one for each sequence");
+      throw UsageError(
+          message({"generation: found ", tokens.size(), " tokens, expected ", sequences_, ": one for each sequence"}));
     if (position_ >= length_)
-      throw UsageError("generation: position " + std::to_string(position_) + " is beyond the length of " +
-                       std::to_string(length_) + " tokens that memory was made for; call reset() or ask for more");
+      throw UsageError(message({"generation: position ", position_, " is beyond the length of ", length_,
+                                " tokens that memory was made for; call reset() or ask for more"}));
     for (Index b = 0; b < sequences_; ++b) check_token(tokens[static_cast<std::size_t>(b)], b, position_);
   }
 
@@ -201,15 +201,14 @@ private:
     const auto size = static_cast<Index>(prompt.size());
     const Index given = size / sequences_;
     if (given < 1 || size % sequences_ != 0)
-      throw UsageError("generation: the prompt has " + std::to_string(size) +
-                       " tokens; expected the same number, at "
-                       "least 1, for each of " +
-                       std::to_string(sequences_) + " sequences");
-    if (count < 1) throw UsageError("generation: asked for " + std::to_string(count) + " tokens; expected at least 1");
+      throw UsageError(message({"generation: the prompt has ", size,
+                                " tokens; expected the same number, at "
+                                "least 1, for each of ",
+                                sequences_, " sequences"}));
+    if (count < 1) throw UsageError(message({"generation: asked for ", count, " tokens; expected at least 1"}));
     if (given + count - 1 > length_)
-      throw UsageError("generation: a prompt of " + std::to_string(given) + " tokens and " + std::to_string(count) +
-                       " more need a length of " + std::to_string(given + count - 1) +
-                       " (the last one is not read); memory was made for " + std::to_string(length_));
+      throw UsageError(message({"generation: a prompt of ", given, " tokens and ", count, " more need a length of ",
+                                given + count - 1, " (the last one is not read); memory was made for ", length_}));
     for (Index b = 0; b < sequences_; ++b)
       for (Index t = 0; t < given; ++t) check_token(prompt[static_cast<std::size_t>(b * given + t)], b, t);
     return given;
@@ -256,8 +255,9 @@ private:
     const auto same = [](const StepBlock<T>* a, const Block<T>* b) { return a->fingerprint == b->fingerprint; };
     if (trained.backbone != steps.backbone || trained.width != steps.width ||
         !std::ranges::equal(steps.blocks, trained.blocks, same) || !same(steps.head_norm, trained.head_norm))
-      throw UsageError("generation: the model is " + trained.id() + " of width " + std::to_string(trained.width) +
-                       ", with other layers, options or norms than the type that was named for its inference");
+      throw UsageError(
+          message({"generation: the model is ", trained.id(), " of width ", trained.width,
+                   ", with other layers, options or norms than the type that was named for its inference"}));
     return {model.parameters(), static_cast<std::size_t>(model.layout().size)};
   }
 };

@@ -60,9 +60,9 @@ struct Lanes {
   static MAD_ALWAYS_INLINE inline void prefetch(const T* p) { __builtin_prefetch(p, 0, 2); }
   static MAD_ALWAYS_INLINE inline void prefetch_for_write(T* p) { __builtin_prefetch(p, 1, 2); }
 
-  static MAD_ALWAYS_INLINE inline Packet add(const Packet& a, const Packet& b) { return Eigen::internal::padd(a, b); }
-  static MAD_ALWAYS_INLINE inline Packet sub(const Packet& a, const Packet& b) { return Eigen::internal::psub(a, b); }
-  static MAD_ALWAYS_INLINE inline Packet mul(const Packet& a, const Packet& b) { return Eigen::internal::pmul(a, b); }
+  static MAD_ALWAYS_INLINE inline Packet add(const Packet& a, const Packet& b) { return a + b; }
+  static MAD_ALWAYS_INLINE inline Packet sub(const Packet& a, const Packet& b) { return a - b; }
+  static MAD_ALWAYS_INLINE inline Packet mul(const Packet& a, const Packet& b) { return a * b; }
   static MAD_ALWAYS_INLINE inline Packet exp(const Packet& a) {
 #if defined(EIGEN_VECTORIZE_AVX512)
     if constexpr (sizeof(T) == 4 && size == 16) return exp_by_scaling(a);
@@ -80,7 +80,7 @@ struct Lanes {
     if constexpr (sizeof(T) == 4 && size == 8) return _mm256_fmadd_ps(a, b, c);
     if constexpr (sizeof(T) == 8 && size == 4) return _mm256_fmadd_pd(a, b, c);
 #endif
-    return Eigen::internal::pmadd(a, b, c);
+    return a * b + c;
   }
 
   /// c - a b, in one instruction where the target has it.
@@ -92,7 +92,7 @@ struct Lanes {
     if constexpr (sizeof(T) == 4 && size == 8) return _mm256_fnmadd_ps(a, b, c);
     if constexpr (sizeof(T) == 8 && size == 4) return _mm256_fnmadd_pd(a, b, c);
 #endif
-    return Eigen::internal::psub(c, Eigen::internal::pmul(a, b));
+    return c - a * b;
   }
 
   /// Turns a square of `size` rows into its columns.

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <mad/core/error.hpp>
+#include <mad/core/message.hpp>
 #include <mad/core/view.hpp>
 
 #include <string>
@@ -79,12 +80,12 @@ void check(const RecurrenceSizes& z, const RecurrenceOperands<T>& in) {
       z.decay == Kind::decay && (per_head || z.key_groups == z.heads) && Kind::bonus == (in.bonus != nullptr) &&
       !(decay && z.normaliser))
     return;
-  throw UsageError("linear recurrence: sizes do not fit: heads " + std::to_string(z.heads) + ", key groups " +
-                   std::to_string(z.key_groups) + ", key width " + std::to_string(z.key_width) + ", value width " +
-                   std::to_string(z.value_width) + (z.decay == Kind::decay ? "" : ", another decay than compiled for") +
-                   (in.bonus != nullptr ? ", bonus" : ", no bonus") + (z.normaliser ? ", normaliser" : "") +
-                   "; key groups must divide heads and equal them with decays per channel or a bonus, a bonus is given "
-                   "exactly where one is compiled for, a normaliser goes with no decay.");
+  throw UsageError(message(
+      {"linear recurrence: sizes do not fit: heads ", z.heads, ", key groups ", z.key_groups, ", key width ",
+       z.key_width, ", value width ", z.value_width, z.decay == Kind::decay ? "" : ", another decay than compiled for",
+       in.bonus != nullptr ? ", bonus" : ", no bonus", z.normaliser ? ", normaliser" : "",
+       "; key groups must divide heads and equal them with decays per channel or a bonus, a bonus is given "
+       "exactly where one is compiled for, a normaliser goes with no decay."}));
 }
 
 }  // namespace recurrence_detail

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <mad/core/error.hpp>
+#include <mad/core/message.hpp>
 #include <mad/cpu/long_conv_direct.hpp>
 #include <mad/cpu/long_conv_fft.hpp>
 #include <mad/cpu/workspace.hpp>
@@ -41,8 +42,8 @@ public:
   LongConv(Index length, Index channels, Index filter_width, LongConvMethod method)
       : length_(length), channels_(channels), filter_width_(filter_width), method_(method) {
     if (length < 1 || channels < 1 || filter_width < 1) {
-      throw UsageError("long convolution: sizes must be positive: length " + std::to_string(length) + ", channels " +
-                       std::to_string(channels) + ", filter_width " + std::to_string(filter_width));
+      throw UsageError(message({"long convolution: sizes must be positive: length ", length, ", channels ", channels,
+                                ", filter_width ", filter_width}));
     }
     // Registers of channels after which the filters repeat.
     panels_ = (channels + lanes - 1) / lanes;

@@ -63,15 +63,68 @@ struct SequencePair {
   View<T> a, b;
 };
 
+/// Where one step of the first or last pass finds its eight rows, a sixteenth of the transform apart: in the sequences,
+/// or, where some are not theirs or narrower than a register, in a copy.
+template <class T>
+struct ConvRows {
+  static constexpr Index size = Lanes<T>::size;
+  alignas(Lanes<T>::alignment) T copy[2][8 * size];
+
+  /// True if rows `k`, `k + part`, ..., `k + 7 part` of both sequences are whole registers in memory.
+  template <class U>
+  static bool are_whole(const SequencePair<U>& x, Index length, Index count, Index k, Index part) {
+    return count == size && x.b.data && k + 7 * part < length;
+  }
+  SequencePair<T> copied() { return {{copy[0], size}, {copy[1], size}}; }
+
+  [[gnu::noinline]] SequencePair<const T> gather(const SequencePair<const T>& x, Index length, Index count, Index k,
+                                                 Index part) {
+    for (int half = 0; half < 2; ++half) {
+      const View<const T>& from = half == 0 ? x.a : x.b;
+      for (Index m = 0; m < 8; ++m) {
+        const Index row = k + m * part;
+        typename Lanes<T>::Packet value = Lanes<T>::zero();
+        if (row < length && from.data) value = Lanes<T>::load(from.row(row), count);
+        Lanes<T>::store(copy[half] + m * size, value);
+      }
+    }
+    return {{copy[0], size}, {copy[1], size}};
+  }
+
+  [[gnu::noinline]] void scatter(const SequencePair<T>& y, Index length, Index count, Index k, Index part) const {
+    for (int half = 0; half < 2; ++half) {
+      const View<T>& to = half == 0 ? y.a : y.b;
+      for (Index m = 0; m < 8; ++m) {
+        const Index row = k + m * part;
+        if (row < length && to.data) Lanes<T>::store(to.row(row), Lanes<T>::load(copy[half] + m * size), count);
+      }
+    }
+  }
+};
+
+/// Every `part`-th row from row `k` on.
+template <class T>
+SequencePair<T> every(Index part, Index k, const SequencePair<T>& x) {
+  return {{x.a.row(k), x.a.stride * part}, {x.b.row(k), x.b.stride * part}};
+}
+
 /// First four levels of the transform of `a + i b`: `length <= n/2` rows and then zeros.
 template <class T>
 void conv_first_pass(SequencePair<const T> x, Index length, Index count, T* data, Index n, const T* table) {
   using L = Lanes<T>;
   using Complex = ComplexPacket<T>;
   const Index part = n / 16, pitch = (part + 1) * complex_packet_stride<T>;
-  const auto split = [&](Index k, auto&& read) MAD_ALWAYS_INLINE {
+  ConvRows<T> edge;
+  for (Index k = 0; k < part; ++k) {
+    const bool whole = ConvRows<T>::are_whole(x, length, count, k, part);
+    const SequencePair<const T> rows = whole ? every(part, k, x) : edge.gather(x, length, count, k, part);
     Complex in[8];
-    unroll<8>([&](auto m) MAD_ALWAYS_INLINE { in[m] = read(k + m * part); });
+    unroll<8>([&](auto m) MAD_ALWAYS_INLINE {
+      const T *a = rows.a.row(m), *b = rows.b.row(m);
+      L::prefetch(a + conv_prefetch_rows * x.a.stride);
+      L::prefetch(b + conv_prefetch_rows * x.b.stride);
+      in[m] = {L::load(a), L::load(b)};
+    });
     T* out = data + k * complex_packet_stride<T>;
     unroll<4>([&](auto q) MAD_ALWAYS_INLINE {
       Complex z[4];
@@ -84,26 +137,6 @@ void conv_first_pass(SequencePair<const T> x, Index length, Index count, T* data
       fft_radix4<true, q == 0>(z, table + Twiddles<T>::entry * q);
       unroll<4>([&](auto m) MAD_ALWAYS_INLINE { z[m].store(out + (4 * q + m) * pitch); });
     });
-  };
-  Index k = 0;
-  if (count == L::size && x.b.data) {
-    const Index whole = std::clamp<Index>(length - 7 * part, 0, part);
-    for (; k < whole; ++k) {
-      split(k, [&](Index row) MAD_ALWAYS_INLINE {
-        const T *a = x.a.row(row), *b = x.b.row(row);
-        L::prefetch(a + conv_prefetch_rows * x.a.stride);
-        L::prefetch(b + conv_prefetch_rows * x.b.stride);
-        return Complex{L::load(a), L::load(b)};
-      });
-    }
-  }
-  for (; k < part; ++k) {
-    split(k, [&](Index row) {
-      Complex value{L::zero(), L::zero()};
-      if (row < length) value.re = L::load(x.a.row(row), count);
-      if (row < length && x.b.data) value.im = L::load(x.b.row(row), count);
-      return value;
-    });
   }
 }
 
@@ -113,7 +146,8 @@ void conv_last_pass(const T* data, Index n, const T* table, SequencePair<T> y, I
   using L = Lanes<T>;
   using Complex = ComplexPacket<T>;
   const Index part = n / 16, pitch = (part + 1) * complex_packet_stride<T>;
-  const auto join = [&](Index k, auto&& write) MAD_ALWAYS_INLINE {
+  ConvRows<T> edge;
+  for (Index k = 0; k < part; ++k) {
     Complex sum[8];
     const T* in = data + k * complex_packet_stride<T>;
     unroll<4>([&](auto q) MAD_ALWAYS_INLINE {
@@ -128,26 +162,16 @@ void conv_last_pass(const T* data, Index n, const T* table, SequencePair<T> y, I
         if constexpr (q == 3) sum[m + 4] = sub_i(sum[m + 4], z[m]);
       });
     });
-    unroll<8>([&](auto m) MAD_ALWAYS_INLINE { write(k + m * part, sum[m]); });
-  };
-  Index k = 0;
-  if (count == L::size && y.b.data) {
-    const Index whole = std::clamp<Index>(length - 7 * part, 0, part);
-    for (; k < whole; ++k) {
-      join(k, [&](Index row, const Complex& value) MAD_ALWAYS_INLINE {
-        T *a = y.a.row(row), *b = y.b.row(row);
-        L::prefetch_for_write(a + conv_prefetch_rows * y.a.stride);
-        L::prefetch_for_write(b + conv_prefetch_rows * y.b.stride);
-        L::store(a, value.re);
-        L::store(b, value.im);
-      });
-    }
-  }
-  for (; k < part; ++k) {
-    join(k, [&](Index row, const Complex& value) {
-      if (row < length) L::store(y.a.row(row), value.re, count);
-      if (row < length && y.b.data) L::store(y.b.row(row), value.im, count);
+    const bool whole = ConvRows<T>::are_whole(y, length, count, k, part);
+    const SequencePair<T> rows = whole ? every(part, k, y) : edge.copied();
+    unroll<8>([&](auto m) MAD_ALWAYS_INLINE {
+      T *a = rows.a.row(m), *b = rows.b.row(m);
+      L::prefetch_for_write(a + conv_prefetch_rows * y.a.stride);
+      L::prefetch_for_write(b + conv_prefetch_rows * y.b.stride);
+      L::store(a, sum[m].re);
+      L::store(b, sum[m].im);
     });
+    if (!whole) edge.scatter(y, length, count, k, part);
   }
 }
 
@@ -199,21 +223,11 @@ struct ConvBackwardLeaf {
   Index distance;
 
   void operator()(T* data, Index block) const {
-    const HermitianBlock where = hermitian_block(block);
-    if (where.mirrored) {
-      run<true>(data, block, where.stored);
-    } else {
-      run<false>(data, block, where.stored);
-    }
-  }
-
-private:
-  template <bool Mirrored>
-  void run(T* data, Index block, Index stored) const {
     constexpr Index step = complex_packet_stride<T>;
     using Complex = ComplexPacket<T>;
-    const T* h = spectrum + stored * Size * step;
-    T* d_h = d_spectrum + stored * Size * step;
+    const HermitianBlock where = hermitian_block(block);
+    const T* h = spectrum + where.stored * Size * step;
+    T* d_h = d_spectrum + where.stored * Size * step;
     Complex x[Size];
     alignas(Lanes<T>::alignment) T input[Size * step];
     unroll<Size>([&](auto j) MAD_ALWAYS_INLINE { x[j] = Complex::load(data + distance + j * step); });
@@ -221,14 +235,22 @@ private:
     unroll<Size>([&](auto j) MAD_ALWAYS_INLINE { x[j].store(input + j * step); });
     unroll<Size>([&](auto j) MAD_ALWAYS_INLINE { x[j] = Complex::load(data + j * step); });
     fft_leaf<true, Size>(x, block, table);
-    unroll<Size>([&](auto j) MAD_ALWAYS_INLINE {
-      constexpr Index at = (Mirrored ? Size - 1 - j : Index{j}) * step;
-      const Complex u = Complex::load(input + j * step), sum = Complex::load(d_h + at);
-      // conj(u) x, or its conjugate u conj(x) where the conjugate frequency is stored.
-      (sum + (Mirrored ? times_conjugate(u, x[j]) : times_conjugate(x[j], u))).store(d_h + at);
-      const Complex filter = Complex::load(h + at);
-      x[j] = Mirrored ? x[j] * filter : times_conjugate(x[j], filter);
-    });
+    // The gradient is conj(u) x, or its conjugate u conj(x) where the conjugate frequency is stored.
+    if (where.mirrored) {
+      unroll<Size>([&](auto j) MAD_ALWAYS_INLINE {
+        constexpr Index at = (Size - 1 - j) * step;
+        const Complex u = Complex::load(input + j * step), sum = Complex::load(d_h + at);
+        (sum + times_conjugate(u, x[j])).store(d_h + at);
+        x[j] = x[j] * Complex::load(h + at);
+      });
+    } else {
+      unroll<Size>([&](auto j) MAD_ALWAYS_INLINE {
+        constexpr Index at = j * step;
+        const Complex u = Complex::load(input + at), sum = Complex::load(d_h + at);
+        (sum + times_conjugate(x[j], u)).store(d_h + at);
+        x[j] = times_conjugate(x[j], Complex::load(h + at));
+      });
+    }
     fft_leaf<false, Size>(x, block, table);
     unroll<Size>([&](auto j) MAD_ALWAYS_INLINE { x[j].store(data + j * step); });
   }

@@ -3,6 +3,7 @@
 /// A model on the CPU: parameters, gradients, and a training step that gives the same numbers on any number of threads.
 #pragma once
 
+#include <mad/core/message.hpp>
 #include <mad/cpu/threads.hpp>
 #include <mad/cpu/worker.hpp>
 
@@ -197,14 +198,14 @@ private:
     const ModelOptions& o = shared_.options;
     const bool encoder = shared_.architecture.backbone == Backbone::auto_encoder;
     if (batch.length > o.max_length)
-      throw UsageError("model: the inputs have " + std::to_string(batch.length) +
-                       " positions, the model was made for max_length " + std::to_string(o.max_length) +
-                       "; make it with a larger max_length");
+      throw UsageError(
+          message({"model: the inputs have ", batch.length, " positions, the model was made for max_length ",
+                   o.max_length, "; make it with a larger max_length"}));
     const Index expected = encoder ? o.max_length : batch.length;
     if (batch.target_length != expected)
-      throw UsageError("model: the targets have " + std::to_string(batch.target_length) + " positions, expected " +
-                       std::to_string(expected) +
-                       (encoder ? " (an auto-encoder decodes max_length positions)" : " (as many as the inputs)"));
+      throw UsageError(
+          message({"model: the targets have ", batch.target_length, " positions, expected ", expected,
+                   encoder ? " (an auto-encoder decodes max_length positions)" : " (as many as the inputs)"}));
     const Index positions = static_cast<Index>(batch.rows.size()) * batch.target_length;
     out.negative_log_likelihood.resize(static_cast<std::size_t>(positions));
     out.predictions.resize(static_cast<std::size_t>(positions));

@@ -27,11 +27,11 @@ struct Pack {
   MAD_ALWAYS_INLINE inline static Pack all(T x) { return of(Lanes<T>::all(x)); }
   MAD_ALWAYS_INLINE inline void store(T* p) const { Lanes<T>::store(p, v); }
 
-  MAD_ALWAYS_INLINE friend inline Pack operator+(Pack a, Pack b) { return of(Eigen::internal::padd(a.v, b.v)); }
-  MAD_ALWAYS_INLINE friend inline Pack operator-(Pack a, Pack b) { return of(Eigen::internal::psub(a.v, b.v)); }
-  MAD_ALWAYS_INLINE friend inline Pack operator*(Pack a, Pack b) { return of(Eigen::internal::pmul(a.v, b.v)); }
-  MAD_ALWAYS_INLINE friend inline Pack operator/(Pack a, Pack b) { return of(Eigen::internal::pdiv(a.v, b.v)); }
-  MAD_ALWAYS_INLINE friend inline Pack operator-(Pack a) { return of(Eigen::internal::pnegate(a.v)); }
+  MAD_ALWAYS_INLINE friend inline Pack operator+(Pack a, Pack b) { return of(a.v + b.v); }
+  MAD_ALWAYS_INLINE friend inline Pack operator-(Pack a, Pack b) { return of(a.v - b.v); }
+  MAD_ALWAYS_INLINE friend inline Pack operator*(Pack a, Pack b) { return of(a.v * b.v); }
+  MAD_ALWAYS_INLINE friend inline Pack operator/(Pack a, Pack b) { return of(a.v / b.v); }
+  MAD_ALWAYS_INLINE friend inline Pack operator-(Pack a) { return of(-a.v); }
   MAD_ALWAYS_INLINE friend inline Pack max(Pack a, Pack b) { return of(Eigen::internal::pmax(a.v, b.v)); }
   MAD_ALWAYS_INLINE friend inline Pack abs(Pack a) { return of(Eigen::internal::pabs(a.v)); }
   MAD_ALWAYS_INLINE friend inline Pack sqrt(Pack a) { return of(Eigen::internal::psqrt(a.v)); }

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <mad/core/error.hpp>
+#include <mad/core/message.hpp>
 #include <mad/core/view.hpp>
 #include <mad/cpu/lanes.hpp>
 #include <mad/cpu/workspace.hpp>
@@ -54,9 +55,8 @@ constexpr Index scan_chunk(const Shape& shape, const ScanSizes& sizes, Index gro
 
 inline void check_scan(const ScanSizes& sizes, int states) {
   if (sizes.channels < 1 || sizes.states < 1 || (states != 0 && sizes.states != states)) {
-    throw UsageError("selective scan: sizes do not fit: channels " + std::to_string(sizes.channels) + ", states " +
-                     std::to_string(sizes.states) +
-                     (states > 0 ? " (compiled for " + std::to_string(states) + ")" : ""));
+    throw UsageError(message({"selective scan: sizes do not fit: channels ", sizes.channels, ", states ", sizes.states,
+                              states > 0 ? message({" (compiled for ", states, ")"}) : ""}));
   }
 }
 

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <mad/core/error.hpp>
+#include <mad/core/message.hpp>
 #include <mad/core/view.hpp>
 #include <mad/cpu/lanes.hpp>
 #include <mad/cpu/workspace.hpp>
@@ -26,15 +27,14 @@ namespace detail {
 /// Kernels up to this many taps keep their taps and a window of the input in registers.
 inline constexpr int short_conv_register_taps = 8;
 
-template <int Kernel>
-void check_short_conv(const ShortConvSizes& sizes) {
-  static_assert(Kernel >= 0, "the number of taps is positive, or 0 for one known only at run time");
-  const bool kernel_agrees = sizes.kernel >= 1 && (Kernel == 0 || sizes.kernel == Kernel);
+/// `kernel` is the number of taps that the caller is compiled for, or 0 for one known only at run time.
+inline void check_short_conv(const ShortConvSizes& sizes, int kernel) {
+  const bool kernel_agrees = sizes.kernel >= 1 && (kernel == 0 || sizes.kernel == kernel);
   if (!kernel_agrees || sizes.input_width < 1 || sizes.channels < 1 || sizes.channels % sizes.input_width != 0) {
-    throw UsageError("short convolution: sizes do not fit: channels " + std::to_string(sizes.channels) +
-                     ", input_width " + std::to_string(sizes.input_width) + ", kernel " + std::to_string(sizes.kernel) +
-                     (Kernel > 0 ? " (compiled for " + std::to_string(Kernel) + ")" : "") +
-                     "\nexpected at least one tap and an input_width that divides channels");
+    throw UsageError(
+        message({"short convolution: sizes do not fit: channels ", sizes.channels, ", input_width ", sizes.input_width,
+                 ", kernel ", sizes.kernel, kernel > 0 ? message({" (compiled for ", kernel, ")"}) : "",
+                 "\nexpected at least one tap and an input_width that divides channels"}));
   }
 }
 
@@ -189,7 +189,7 @@ void for_channel_blocks(Index width, const Body& body) {
 template <int Kernel = 0, class T>
 void short_conv_forward(const Shape& shape, const ShortConvSizes& sizes, View<const T> x, const T* weight,
                         const T* bias, View<T> y, Workspace& workspace) {
-  detail::check_short_conv<Kernel>(sizes);
+  detail::check_short_conv(sizes, Kernel);
   Workspace::Frame frame(workspace);
   const Index padded = sizes.channels;
   T* taps = frame.template take<T>(sizes.kernel * padded);
@@ -216,7 +216,7 @@ void short_conv_forward(const Shape& shape, const ShortConvSizes& sizes, View<co
 template <int Kernel = 0, class T>
 void short_conv_backward(const Shape& shape, const ShortConvSizes& sizes, View<const T> x, const T* weight,
                          View<const T> d_y, View<T> d_x, T* d_weight, T* d_bias, Workspace& workspace) {
-  detail::check_short_conv<Kernel>(sizes);
+  detail::check_short_conv(sizes, Kernel);
   Workspace::Frame frame(workspace);
   const Index padded = sizes.channels;
   T* taps = frame.template take<T>(sizes.kernel * padded);

@@ -22,7 +22,7 @@ template <class T>
 void short_conv_step(Index batch, Index longest, Index position, const ShortConvSizes& sizes, View<const T> x,
                      const T* weight, const T* bias, View<T> y, T* state, Workspace& workspace) {
   using namespace Eigen::internal;
-  detail::check_short_conv<0>(sizes);
+  detail::check_short_conv(sizes, 0);
   Workspace::Frame frame(workspace);
   T* taps = frame.template take<T>(sizes.kernel * sizes.channels);
   detail::transpose_taps(sizes, weight, taps, sizes.channels);

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <mad/core/error.hpp>
+#include <mad/core/message.hpp>
 #include <mad/models/initial_values.hpp>
 #include <mad/models/model.hpp>
 #include <mad/models/parameter_info.hpp>
@@ -42,7 +43,7 @@ inline Index block_max_length(Backbone backbone, const ModelOptions& o) {
 
 namespace layout_detail {
 
-inline Index append(ParameterLayout& layout, std::string name, std::vector<Index> shape, Role role) {
+[[gnu::cold]] inline Index append(ParameterLayout& layout, std::string name, std::vector<Index> shape, Role role) {
   ParameterInfo info;
   info.name = std::move(name);
   info.size = 1;
@@ -55,8 +56,8 @@ inline Index append(ParameterLayout& layout, std::string name, std::vector<Index
   return layout.infos.back().offset;
 }
 
-inline ParameterLayout::Part append_layer(ParameterLayout& layout, std::span<const Parameter> parameters,
-                                          const std::string& prefix, Index max_length) {
+[[gnu::cold]] inline ParameterLayout::Part append_layer(ParameterLayout& layout, std::span<const Parameter> parameters,
+                                                        const std::string& prefix, Index max_length) {
   const ParameterLayout::Part part{layout.size, layout.constants};
   for (const Parameter& p : parameters) {
     if (p.is_constant) {
@@ -78,16 +79,13 @@ inline ParameterLayout::Part append_layer(ParameterLayout& layout, std::span<con
 /// Places of all parameters of an architecture, whatever device its blocks are compiled for. \throws UsageError if the
 /// options do not fit the backbone.
 template <class A>
-ParameterLayout make_layout(const A& a, const ModelOptions& o) {
+[[gnu::cold]] ParameterLayout make_layout(const A& a, const ModelOptions& o) {
   using layout_detail::append;
   using layout_detail::append_layer;
-  if (o.vocab_size < 1)
-    throw UsageError("model: vocab_size is " + std::to_string(o.vocab_size) + "; it must be at least 1");
-  if (o.max_length < 1)
-    throw UsageError("model: max_length is " + std::to_string(o.max_length) + "; it must be at least 1");
+  if (o.vocab_size < 1) throw UsageError(message({"model: vocab_size is ", o.vocab_size, "; it must be at least 1"}));
+  if (o.max_length < 1) throw UsageError(message({"model: max_length is ", o.max_length, "; it must be at least 1"}));
   if (a.width < 4 && (o.positions == Positions::sinusoidal || a.backbone == Backbone::auto_encoder))
-    throw UsageError("model: sinusoidal positions need a width of at least 4, this model has " +
-                     std::to_string(a.width));
+    throw UsageError(message({"model: sinusoidal positions need a width of at least 4, this model has ", a.width}));
   ParameterLayout layout;
   const bool encoder = a.backbone == Backbone::auto_encoder;
   const Index max_length = block_max_length(a.backbone, o);
@@ -98,8 +96,8 @@ ParameterLayout make_layout(const A& a, const ModelOptions& o) {
   if (encoder && o.pooling == Pooling::cls)
     layout.cls_token = append(layout, "cls_token", {1, 1, a.width}, Role::other);
   for (std::size_t i = 0; i < a.blocks.size(); ++i)
-    layout.blocks.push_back(append_layer(layout, a.blocks[i]->parameters,
-                                         (encoder ? "encoder." : "model.") + std::to_string(i) + ".", max_length));
+    layout.blocks.push_back(
+        append_layer(layout, a.blocks[i]->parameters, message({encoder ? "encoder." : "model.", i, "."}), max_length));
   if (encoder) layout.decoder = append_layer(layout, a.decoder->parameters, "decoder.", o.max_length);
   layout.head_norm = append_layer(layout, a.head_norm->parameters, "unembed.", o.max_length);
   layout.head_weight = append(layout, "unembed.1.weight", {o.vocab_size, a.width}, Role::matrix);

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <mad/core/error.hpp>
+#include <mad/core/message.hpp>
 #include <mad/core/shape.hpp>
 #include <mad/random/generator.hpp>
 
@@ -25,11 +26,11 @@ struct Sampling {
   /// \throws UsageError if a number makes no sense.
   void check() const {
     if (!(temperature >= 0) || !std::isfinite(temperature))
-      throw UsageError("sampling: temperature is " + std::to_string(temperature) +
-                       "; it must be 0 (the likeliest token) or a positive number");
+      throw UsageError(message({"sampling: temperature is ", std::to_string(temperature),
+                                "; it must be 0 (the likeliest token) or a positive number"}));
     if (top_k < 0)
-      throw UsageError("sampling: top_k is " + std::to_string(top_k) +
-                       "; it must be 0 (all tokens) or the number of tokens to choose from");
+      throw UsageError(message(
+          {"sampling: top_k is ", top_k, "; it must be 0 (all tokens) or the number of tokens to choose from"}));
   }
 };
 
@@ -39,8 +40,8 @@ template <class T>
 int sample(const T* logits, Index vocab_size, const Sampling& s, random::Generator& generator) {
   for (Index v = 0; v < vocab_size; ++v)
     if (!std::isfinite(logits[v]))
-      throw Error("sampling: the logit of token " + std::to_string(v) + " is " + std::to_string(logits[v]) +
-                  ", not a finite number; the parameters may come from a run that diverged");
+      throw Error(message({"sampling: the logit of token ", v, " is ", std::to_string(logits[v]),
+                           ", not a finite number; the parameters may come from a run that diverged"}));
   const auto larger = [&](int a, int b) { return logits[a] > logits[b] || (logits[a] == logits[b] && a < b); };
   std::vector<int> candidates(static_cast<std::size_t>(vocab_size));
   std::iota(candidates.begin(), candidates.end(), 0);

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <mad/core/error.hpp>
+#include <mad/core/message.hpp>
 #include <mad/random/pcg64.hpp>
 
 #include <algorithm>
@@ -39,7 +40,7 @@ public:
   /// Consumes nothing for n = 1, 32-bit words up to n = 2^32, 64-bit words above.
   /// \throws Error if n is out of range: there is nothing to choose from.
   std::int64_t below(std::int64_t n) {
-    if (n < 1) throw Error("cannot draw one of " + std::to_string(n) + " candidates. There must be at least one.");
+    if (n < 1) throw Error(message({"cannot draw one of ", n, " candidates. There must be at least one."}));
     return static_cast<std::int64_t>(below_unsigned(static_cast<std::uint64_t>(n)));
   }
 

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <mad/core/error.hpp>
+#include <mad/core/message.hpp>
 
 #include <array>
 #include <bit>
@@ -36,8 +37,8 @@ public:
   /// Continues where a generator was when `state()` was taken. \throws Error if the position is out of range.
   explicit LegacyGenerator(const LegacyState& saved) : state_(saved) {
     if (saved.position > length) {
-      throw Error("saved MT19937 state: position is " + std::to_string(saved.position) +
-                  ", must be 0 .. 624. The state is damaged.");
+      throw Error(
+          message({"saved MT19937 state: position is ", saved.position, ", must be 0 .. 624. The state is damaged."}));
     }
   }
 
@@ -61,7 +62,7 @@ public:
   /// `randint(0, n)`: an integer in [0, n), by masking and rejecting. Consumes nothing for n = 1.
   /// \throws Error if n < 1.
   std::int64_t randint(std::int64_t n) {
-    if (n < 1) throw Error("cannot draw one of " + std::to_string(n) + " candidates. There must be at least one.");
+    if (n < 1) throw Error(message({"cannot draw one of ", n, " candidates. There must be at least one."}));
     return static_cast<std::int64_t>(randint_unsigned(static_cast<std::uint64_t>(n)));
   }
 

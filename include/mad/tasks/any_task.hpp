@@ -33,7 +33,7 @@ struct Task {
 
 /// The value for a task type. Nothing is registered anywhere: `task_of<Mine>()` can be passed wherever a `Task` goes.
 template <TaskType T>
-Task task_of() {
+[[gnu::cold]] Task task_of() {
   Task task{.name = std::string(T::name), .validate = &validate<T>, .generate = &generate<T>};
   task.row_length = [](const Setting& setting) -> std::int64_t { return T::row_length(setting); };
   task.shorthand = task.name;

@@ -29,7 +29,7 @@ public:
 
   static Setting baseline() { return {.task = std::string(name), .seq_len = 32}; }
 
-  static void validate(const Setting& setting) {
+  [[gnu::cold]] static void validate(const Setting& setting) {
     require(setting.seq_len >= 1, name, "seq_len", setting.seq_len, "at least 1");
     // Any other number is legal here: 0 and below mean no noise, 1 and above nothing but noise.
     require(setting.frac_noise == setting.frac_noise, name, "frac_noise", setting.frac_noise, "a number");
@@ -37,8 +37,8 @@ public:
     require(setting.vocab_size >= 1, name, "vocab_size", setting.vocab_size, "at least 1");
     require(setting.seq_len == 1 || setting.vocab_size - 2 >= setting.noise_vocab_size, name, "vocab_size",
             setting.vocab_size,
-            "at least 2 more than noise_vocab_size (which is " + to_text(setting.noise_vocab_size) +
-                "): one symbol and the compression token");
+            {"at least 2 more than noise_vocab_size (which is ", setting.noise_vocab_size,
+             "): one symbol and the compression token"});
   }
 
   static std::int64_t row_length(const Setting& setting) { return setting.seq_len; }

@@ -18,7 +18,7 @@ namespace mad::tasks {
 
 namespace detail {
 
-inline void validate_copying(const Setting& setting, std::string_view task, std::int64_t fewest_tokens) {
+[[gnu::cold]] inline void validate_copying(const Setting& setting, std::string_view task, std::int64_t fewest_tokens) {
   const std::int64_t count = setting.num_tokens_to_copy;
   require(count >= fewest_tokens, task, "num_tokens_to_copy", count,
           fewest_tokens == 0 ? "at least 0" : "at least 1 (the benchmark copies 16)");
@@ -28,7 +28,7 @@ inline void validate_copying(const Setting& setting, std::string_view task, std:
                      : "at least 3 (one symbol, the blank and the copy token)");
   // Compared this way round, no sum can overflow.
   require(setting.seq_len >= 2 && (setting.seq_len - 2) / 2 >= count, task, "seq_len", setting.seq_len,
-          "at least 2 num_tokens_to_copy + 2 (num_tokens_to_copy is " + to_text(count) + ")");
+          {"at least 2 num_tokens_to_copy + 2 (num_tokens_to_copy is ", count, ")"});
 }
 
 /// Where the parts of a row lie that both copying tasks share: a body of C symbols and E blanks, the copy token, and
@@ -61,7 +61,7 @@ public:
 
   static Setting baseline() { return {.task = std::string(name), .seq_len = 256, .num_tokens_to_copy = 16}; }
 
-  static void validate(const Setting& setting) { detail::validate_copying(setting, name, 0); }
+  [[gnu::cold]] static void validate(const Setting& setting) { detail::validate_copying(setting, name, 0); }
 
   static std::int64_t row_length(const Setting& setting) { return setting.seq_len; }
 
@@ -90,7 +90,7 @@ public:
 
   static Setting baseline() { return {.task = std::string(name), .seq_len = 256, .num_tokens_to_copy = 16}; }
 
-  static void validate(const Setting& setting) { detail::validate_copying(setting, name, 1); }
+  [[gnu::cold]] static void validate(const Setting& setting) { detail::validate_copying(setting, name, 1); }
 
   static std::int64_t row_length(const Setting& setting) { return setting.seq_len; }
 

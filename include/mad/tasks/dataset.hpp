@@ -4,6 +4,7 @@
 #pragma once
 
 #include <mad/core/error.hpp>
+#include <mad/core/message.hpp>
 #include <mad/core/shape.hpp>
 #include <mad/tasks/precondition.hpp>
 #include <mad/tasks/task.hpp>
@@ -62,7 +63,7 @@ inline CompactExamples compact(const Examples& examples) {
     std::vector<std::int32_t> narrowed(wide.size());
     std::transform(wide.begin(), wide.end(), narrowed.begin(), [](std::int64_t token) {
       if (token != static_cast<std::int32_t>(token)) {
-        throw Error("token " + std::to_string(token) + " does not fit in 32 bits. Use the 64-bit form.");
+        throw Error(message({"token ", token, " does not fit in 32 bits. Use the 64-bit form."}));
       }
       return static_cast<std::int32_t>(token);
     });
@@ -100,7 +101,7 @@ inline constexpr Recipe recipe{
     [](const Setting& setting) -> std::int64_t { return T::row_length(setting); },
     [](const Setting& setting) -> std::unique_ptr<Maker> { return std::make_unique<MakerOf<T>>(setting); }};
 
-inline void validate(const Setting& setting, const Recipe& recipe) {
+[[gnu::cold]] inline void validate(const Setting& setting, const Recipe& recipe) {
   require_counts(setting, recipe.name);
   recipe.validate(setting);
   const std::int64_t columns = recipe.row_length(setting);
@@ -109,7 +110,7 @@ inline void validate(const Setting& setting, const Recipe& recipe) {
   const std::int64_t longer = std::max(setting.num_train_examples, setting.num_test_examples);
   require(longer <= most / columns, recipe.name,
           longer == setting.num_train_examples ? "num_train_examples" : "num_test_examples", longer,
-          "small enough for an array in memory at " + to_text(columns) + " columns");
+          {"small enough for an array in memory at ", columns, " columns"});
 }
 
 inline Examples make_examples(Maker& maker, Streams& streams, Mode mode, std::int64_t rows, std::int64_t columns) {
@@ -138,9 +139,9 @@ inline Dataset generate(const Setting& setting, const Recipe& recipe) {
     data.test = make_examples(*maker, streams, Mode::test, setting.num_test_examples, columns);
     return data;
   } catch (const std::bad_alloc&) {
-    throw Error(std::string(recipe.name) + ": not enough memory for " + to_text(setting.num_train_examples) + " and " +
-                to_text(setting.num_test_examples) + " examples of " + to_text(columns) + " columns at vocab_size " +
-                to_text(setting.vocab_size) + ". Make the setting smaller.");
+    throw Error(message({recipe.name, ": not enough memory for ", setting.num_train_examples, " and ",
+                         setting.num_test_examples, " examples of ", columns, " columns at vocab_size ",
+                         setting.vocab_size, ". Make the setting smaller."}));
   }
 }
 

@@ -36,7 +36,7 @@ public:
 
   /// Also refuses what the reference accepts and fails at now and then: an alphabet smaller than a motif, and a
   /// sequence that may have no room for the probe.
-  static void validate(const Setting& setting) {
+  [[gnu::cold]] static void validate(const Setting& setting) {
     require(setting.k_motif_size >= 1, name, "k_motif_size", setting.k_motif_size, "at least 1");
     require(setting.v_motif_size >= 1, name, "v_motif_size", setting.v_motif_size, "at least 1");
     require(setting.frac_noise >= 0 && setting.frac_noise < 1, name, "frac_noise", setting.frac_noise,
@@ -45,25 +45,24 @@ public:
     const std::int64_t special = setting.multi_query ? 1 : 2;
     require(setting.vocab_size >= special && setting.vocab_size - special >= setting.noise_vocab_size, name,
             "vocab_size", setting.vocab_size,
-            "at least " + to_text(special) + " more than noise_vocab_size (which is " +
-                to_text(setting.noise_vocab_size) + ")");
+            {"at least ", special, " more than noise_vocab_size (which is ", setting.noise_vocab_size, ")"});
     const Alphabets ids(setting);
     require(ids.keys >= setting.k_motif_size, name, "k_motif_size", setting.k_motif_size,
-            "at most the number of key ids, which is " + to_text(ids.keys) + ": raise vocab_size");
+            {"at most the number of key ids, which is ", ids.keys, ": raise vocab_size"});
     require(ids.values >= setting.v_motif_size, name, "v_motif_size", setting.v_motif_size,
-            "at most the number of value ids, which is " + to_text(ids.values) + ": raise vocab_size");
+            {"at most the number of value ids, which is ", ids.values, ": raise vocab_size"});
     // Halved rather than doubled, so that no sum can overflow: both sizes are at most the vocabulary.
     const std::int64_t pair = setting.k_motif_size + setting.v_motif_size;
     require(setting.seq_len >= 1 && (setting.seq_len - 1) / 2 >= pair, name, "seq_len", setting.seq_len,
-            "at least 2 (k_motif_size + v_motif_size) + 1, the sizes being " + to_text(setting.k_motif_size) + " and " +
-                to_text(setting.v_motif_size));
+            {"at least 2 (k_motif_size + v_motif_size) + 1, the sizes being ", setting.k_motif_size, " and ",
+             setting.v_motif_size});
     require_list_size(ids.keys, setting.k_motif_size, "k_motif_size");
     require_list_size(ids.values, setting.v_motif_size, "v_motif_size");
   }
 
   static std::int64_t row_length(const Setting& setting) { return setting.seq_len; }
 
-  explicit FuzzyRecall(const Setting& setting) : setting_(setting), ids_(setting) {
+  [[gnu::cold]] explicit FuzzyRecall(const Setting& setting) : setting_(setting), ids_(setting) {
     for (std::int64_t length = 1; length <= setting.k_motif_size; ++length) {
       keys_.emplace_back(0, ids_.keys, length);
       answers_.emplace_back(static_cast<std::size_t>(keys_.back().size()));
@@ -149,10 +148,10 @@ private:
     std::int64_t values;
   };
 
-  static void require_list_size(std::int64_t ids, std::int64_t length, std::string_view field) {
-    require(MotifList::count(ids, length) <= MotifList::max_size, name, field, length,
-            "small enough for 2^26 motifs, and there are more of that length over " + to_text(ids) +
-                " ids: lower it or vocab_size");
+  [[gnu::cold]] static void require_list_size(std::int64_t ids, std::int64_t length, std::string_view field) {
+    require(
+        MotifList::count(ids, length) <= MotifList::max_size, name, field, length,
+        {"small enough for 2^26 motifs, and there are more of that length over ", ids, " ids: lower it or vocab_size"});
   }
 
   std::int64_t draw_key_length(random::Generator& draw, Mode mode) const {

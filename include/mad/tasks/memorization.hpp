@@ -32,7 +32,7 @@ public:
     return {.task = std::string(name), .vocab_size = 256, .seq_len = 32, .num_train_examples = 256};
   }
 
-  static void validate(const Setting& setting) {
+  [[gnu::cold]] static void validate(const Setting& setting) {
     require(setting.seq_len >= 2, name, "seq_len", setting.seq_len, "at least 2");
     require(setting.vocab_size >= 3, name, "vocab_size", setting.vocab_size,
             "at least 3 (one key, one value, the insert token)");
@@ -40,7 +40,7 @@ public:
     require_noise_ids(setting, name);
     require(setting.frac_noise == 0 || setting.noise_vocab_size < setting.vocab_size, name, "noise_vocab_size",
             setting.noise_vocab_size,
-            "below vocab_size (which is " + to_text(setting.vocab_size) + ") when frac_noise is above 0");
+            {"below vocab_size (which is ", setting.vocab_size, ") when frac_noise is above 0"});
   }
 
   static std::int64_t row_length(const Setting& setting) { return setting.seq_len / 2 * 2; }

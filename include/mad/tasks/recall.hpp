@@ -32,7 +32,7 @@ public:
 
   static Setting baseline() { return {.task = std::string(name)}; }
 
-  static void validate(const Setting& setting) { validate(setting, name); }
+  [[gnu::cold]] static void validate(const Setting& setting) { validate(setting, name); }
 
   static std::int64_t row_length(const Setting& setting) { return setting.seq_len - (setting.multi_query ? 1 : 0); }
 
@@ -77,7 +77,7 @@ public:
   }
 
 protected:
-  static void validate(const Setting& setting, std::string_view task) {
+  [[gnu::cold]] static void validate(const Setting& setting, std::string_view task) {
     require(setting.seq_len >= 4 && setting.seq_len % 2 == 0, task, "seq_len", setting.seq_len,
             "an even number of at least 4 (pairs of a key and a value)");
     require(setting.frac_noise >= 0 && setting.frac_noise < 1, task, "frac_noise", setting.frac_noise,
@@ -87,9 +87,8 @@ protected:
     const std::int64_t special = setting.multi_query ? 0 : 1;
     require(setting.vocab_size >= 2 + special && setting.vocab_size - 2 - special >= setting.noise_vocab_size, task,
             "vocab_size", setting.vocab_size,
-            "at least " + to_text(2 + special) + " more than noise_vocab_size (which is " +
-                to_text(setting.noise_vocab_size) + "): one key, one value" +
-                (special != 0 ? ", and the prefix of the single query" : ""));
+            {"at least ", 2 + special, " more than noise_vocab_size (which is ", setting.noise_vocab_size,
+             "): one key, one value", special != 0 ? ", and the prefix of the single query" : ""});
   }
 
 private:
@@ -99,11 +98,10 @@ private:
     return setting.vocab_size - setting.noise_vocab_size - (setting.multi_query ? 0 : 1);
   }
 
-  std::string all_noise() const {
-    return "recall: all " + to_text(setting_.seq_len / 2 - 1) +
-           " pairs of a context came out as noise (frac_noise is " + to_text(setting_.frac_noise) + ", seq_len " +
-           to_text(setting_.seq_len) +
-           "), so that no key can be asked for.\nLower frac_noise, raise seq_len, or take another seed.";
+  [[gnu::cold]] std::string all_noise() const {
+    return message({"recall: all ", setting_.seq_len / 2 - 1, " pairs of a context came out as noise (frac_noise is ",
+                    setting_.frac_noise, ", seq_len ", setting_.seq_len,
+                    "), so that no key can be asked for.\nLower frac_noise, raise seq_len, or take another seed."});
   }
 
   Setting setting_;
@@ -125,7 +123,7 @@ public:
     return {.task = std::string(name), .vocab_size = 32, .frac_noise = 0.2, .noise_vocab_size = 16};
   }
 
-  static void validate(const Setting& setting) { Recall::validate(setting, name); }
+  [[gnu::cold]] static void validate(const Setting& setting) { Recall::validate(setting, name); }
 
   using Recall::Recall;
 };

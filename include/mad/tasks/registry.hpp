@@ -22,7 +22,7 @@
 namespace mad::tasks {
 
 /// The tasks that ship with the library, in the order of the benchmark; plain copying, which is not part of it, last.
-inline const std::vector<Task>& built_in_tasks() {
+[[gnu::cold]] inline const std::vector<Task>& built_in_tasks() {
   static const std::vector<Task> tasks{task_of<Recall>(),       task_of<NoisyRecall>(), task_of<FuzzyRecall>(),
                                        task_of<Memorization>(), task_of<Compression>(), task_of<SelectiveCopying>(),
                                        task_of<Copying>()};
@@ -32,7 +32,7 @@ inline const std::vector<Task>& built_in_tasks() {
 namespace detail {
 
 /// Smallest number of single-character changes that turn one text into the other (Levenshtein).
-inline std::size_t edit_distance(std::string_view from, std::string_view to) {
+[[gnu::cold]] inline std::size_t edit_distance(std::string_view from, std::string_view to) {
   std::vector<std::size_t> row(to.size() + 1);
   std::iota(row.begin(), row.end(), std::size_t{0});
   for (std::size_t i = 0; i < from.size(); ++i) {
@@ -46,7 +46,7 @@ inline std::size_t edit_distance(std::string_view from, std::string_view to) {
   return row.back();
 }
 
-inline std::string unknown_task(std::string_view asked, const std::vector<Task>& tasks) {
+[[gnu::cold]] inline std::string unknown_task(std::string_view asked, const std::vector<Task>& tasks) {
   const Task* nearest = nullptr;
   std::size_t least = asked.size() / 2 + 1;  // farther away is no misspelling
   for (const Task& task : tasks) {

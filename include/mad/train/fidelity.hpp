@@ -4,6 +4,7 @@
 #pragma once
 
 #include <mad/core/error.hpp>
+#include <mad/core/message.hpp>
 
 #include <string>
 #include <string_view>
@@ -27,7 +28,7 @@ constexpr std::string_view name(Fidelity fidelity) {
 inline Fidelity parse_fidelity(std::string_view text) {
   if (text == "published") return Fidelity::published;
   if (text == "intended") return Fidelity::intended;
-  throw UsageError("unknown fidelity '" + std::string(text) + "'. Known are published and intended.");
+  throw UsageError(message({"unknown fidelity '", text, "'. Known are published and intended."}));
 }
 
 }  // namespace mad::train

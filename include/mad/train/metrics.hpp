@@ -4,6 +4,7 @@
 #pragma once
 
 #include <mad/core/error.hpp>
+#include <mad/core/message.hpp>
 #include <mad/core/shape.hpp>
 #include <mad/train/epoch_mean.hpp>
 
@@ -94,9 +95,8 @@ public:
 private:
   void check(std::int64_t target) const {
     if (target < 0 || target >= static_cast<std::int64_t>(hits_.size())) {
-      throw Error("target " + std::to_string(target) + " is not a class: expected 0 to " +
-                  std::to_string(hits_.size() - 1) + ", or " + std::to_string(ignored_target) +
-                  " where nothing is expected. Does the model's vocabulary fit the data?");
+      throw Error(message({"target ", target, " is not a class: expected 0 to ", hits_.size() - 1, ", or ",
+                           ignored_target, " where nothing is expected. Does the model's vocabulary fit the data?"}));
     }
   }
 

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <mad/core/error.hpp>
+#include <mad/core/message.hpp>
 #include <mad/core/shape.hpp>
 #include <mad/models/parameter_info.hpp>
 #include <mad/train/optimizer_settings.hpp>
@@ -84,9 +85,9 @@ public:
   /// Continues from an earlier state, bit for bit. \throws Error if the moments have another size.
   void restore(Index step_count, std::span<const T> first_moment, std::span<const T> second_moment) {
     if (first_moment.size() != first_moment_.size() || second_moment.size() != second_moment_.size()) {
-      throw Error("the optimiser's saved moments have " + std::to_string(first_moment.size()) + " and " +
-                  std::to_string(second_moment.size()) + " elements, expected " + std::to_string(first_moment_.size()) +
-                  " each. Is it the checkpoint of another model?");
+      throw Error(
+          message({"the optimiser's saved moments have ", first_moment.size(), " and ", second_moment.size(),
+                   " elements, expected ", first_moment_.size(), " each. Is it the checkpoint of another model?"}));
     }
     step_count_ = step_count;
     std::ranges::copy(first_moment, first_moment_.begin());
@@ -124,7 +125,7 @@ private:
 
   static void check(const OptimizerSettings& settings) {
     const auto require = [](bool valid, const char* what, double found) {
-      if (!valid) throw UsageError(std::string(what) + ", found " + std::to_string(found) + ".");
+      if (!valid) throw UsageError(message({what, ", found ", std::to_string(found), "."}));
     };
     require(settings.weight_decay >= 0 && std::isfinite(settings.weight_decay),
             "the weight decay must be finite and not negative", settings.weight_decay);
@@ -135,8 +136,8 @@ private:
 
   void append(const ParameterInfo& parameter) {
     if (parameter.offset < size_ || parameter.size < 0) {
-      throw Error("parameter '" + parameter.name + "' begins at element " + std::to_string(parameter.offset) +
-                  " of the arena, but the ones before end at " + std::to_string(size_) + ".");
+      throw Error(message({"parameter '", parameter.name, "' begins at element ", parameter.offset,
+                           " of the arena, but the ones before end at ", size_, "."}));
     }
     size_ = parameter.offset + parameter.size;
     if (!parameter.trained || parameter.size == 0) return;

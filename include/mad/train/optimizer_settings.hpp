@@ -4,6 +4,7 @@
 #pragma once
 
 #include <mad/core/error.hpp>
+#include <mad/core/message.hpp>
 #include <mad/train/fidelity.hpp>
 
 #include <string>
@@ -19,7 +20,7 @@ constexpr std::string_view name(OptimizerKind kind) { return kind == OptimizerKi
 inline OptimizerKind parse_optimizer(std::string_view text) {
   if (text == "adamw") return OptimizerKind::adamw;
   if (text == "sgd") return OptimizerKind::sgd;
-  throw UsageError("unknown optimizer '" + std::string(text) + "'. Known are adamw and sgd.");
+  throw UsageError(message({"unknown optimizer '", text, "'. Known are adamw and sgd."}));
 }
 
 struct OptimizerSettings {

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <mad/core/files.hpp>
+#include <mad/core/message.hpp>
 #include <mad/core/shape.hpp>
 
 #include <sys/ioctl.h>
@@ -42,17 +43,19 @@ struct ProgressState {
 };
 
 /// `45 s`, `3 min 05 s`, `2 h 07 min`.
-inline std::string duration_text(double seconds) {
+[[gnu::cold]] inline std::string duration_text(double seconds) {
   const long long total = std::llround(std::clamp(seconds, 0.0, 1e9));
-  const auto two_digits = [](long long n) { return (n < 10 ? "0" : "") + std::to_string(n); };
-  if (total < 60) return std::to_string(total) + " s";
-  if (total < 3600) return std::to_string(total / 60) + " min " + two_digits(total % 60) + " s";
-  return std::to_string(total / 3600) + " h " + two_digits(total % 3600 / 60) + " min";
+  const auto larger_and_smaller = [](long long larger, const char* unit, long long smaller, const char* smaller_unit) {
+    return message({larger, unit, smaller < 10 ? "0" : "", smaller, smaller_unit});
+  };
+  if (total < 60) return message({total, " s"});
+  if (total < 3600) return larger_and_smaller(total / 60, " min ", total % 60, " s");
+  return larger_and_smaller(total / 3600, " h ", total % 3600 / 60, " min");
 }
 
 /// One line of at most `width` characters. What matters least is left out first: the bar, the time left, the label,
 /// the loss. `seconds` is the time since the run began.
-inline std::string progress_line(const ProgressState& state, double seconds, Index width) {
+[[gnu::cold]] inline std::string progress_line(const ProgressState& state, double seconds, Index width) {
   const auto number = [](double value) {
     std::array<char, 64> text{};
     const auto format = std::abs(value) < 1e6 ? std::chars_format::fixed : std::chars_format::scientific;
@@ -69,9 +72,9 @@ inline std::string progress_line(const ProgressState& state, double seconds, Ind
   if (!state.label.empty()) parts.push_back({state.label, 3});
   if (width < std::numeric_limits<Index>::max()) {
     const auto filled = static_cast<std::size_t>(std::floor(done * 20));
-    parts.push_back({"[" + std::string(filled, '#') + std::string(20 - filled, '.') + "]", 5});
+    parts.push_back({message({"[", std::string(filled, '#'), std::string(20 - filled, '.'), "]"}), 5});
   }
-  parts.push_back({"epoch " + std::to_string(current) + "/" + std::to_string(state.epochs), 1});
+  parts.push_back({message({"epoch ", current, "/", state.epochs}), 1});
   if (!std::isnan(state.loss)) parts.push_back({"loss " + number(state.loss), 2});
   if (!std::isnan(state.accuracy)) parts.push_back({"accuracy " + number(state.accuracy), 0});
   if (done > 0 && done < 1) parts.push_back({duration_text(seconds / done * (1 - done)) + " left", 4});
@@ -80,7 +83,7 @@ inline std::string progress_line(const ProgressState& state, double seconds, Ind
   constexpr std::string_view separator = "  ";
   const auto joined = [&] {
     std::string line;
-    for (const Part& part : parts) line += (line.empty() ? "" : std::string(separator)) + part.text;
+    for (const Part& part : parts) line.append(line.empty() ? "" : separator).append(part.text);
     return line;
   };
   std::string line = joined();

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <mad/core/error.hpp>
+#include <mad/core/message.hpp>
 #include <mad/core/shape.hpp>
 #include <mad/train/fidelity.hpp>
 
@@ -36,7 +37,7 @@ inline ScheduleKind parse_schedule(std::string_view text) {
   for (const ScheduleKind kind : {ScheduleKind::constant, ScheduleKind::cosine, ScheduleKind::plateau}) {
     if (text == name(kind)) return kind;
   }
-  throw UsageError("unknown scheduler '" + std::string(text) + "'. Known are none, cosine and plateau.");
+  throw UsageError(message({"unknown scheduler '", text, "'. Known are none, cosine and plateau."}));
 }
 
 /// The schedule that takes effect. The reference hands its scheduler over under a key that its training framework does
@@ -74,7 +75,7 @@ public:
   /// \throws UsageError if a setting is out of range.
   explicit Schedule(const ScheduleSettings& settings) : settings_(settings) {
     const auto require = [](bool valid, const char* what, double found) {
-      if (!valid) throw UsageError(std::string(what) + ", found " + std::to_string(found) + ".");
+      if (!valid) throw UsageError(message({what, ", found ", std::to_string(found), "."}));
     };
     require(settings.learning_rate > 0 && std::isfinite(settings.learning_rate),
             "the learning rate must be positive and finite", settings.learning_rate);

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <mad/core/error.hpp>
+#include <mad/core/message.hpp>
 #include <mad/random/generator.hpp>
 #include <mad/tasks/dataset.hpp>
 #include <mad/train/device_loop.hpp>
@@ -25,17 +26,16 @@
 namespace mad::train {
 
 /// \throws UsageError if a setting is out of range.
-inline void validate(const TrainSettings& s) {
+[[gnu::cold]] inline void validate(const TrainSettings& s) {
   const auto at_least_one = [](const char* what, Index value) {
-    if (value < 1)
-      throw UsageError(std::string("training: ") + what + " is " + std::to_string(value) + "; it must be at least 1");
+    if (value < 1) throw UsageError(message({"training: ", what, " is ", value, "; it must be at least 1"}));
   };
   at_least_one("epochs", s.epochs);
   at_least_one("batch_size", s.batch_size);
   at_least_one("stop_patience", s.patience);
   if (!(s.weight_decay >= 0) || !std::isfinite(s.weight_decay))
-    throw UsageError("training: weight_decay is " + std::to_string(s.weight_decay) +
-                     "; it must be finite and at least 0");
+    throw UsageError(
+        message({"training: weight_decay is ", std::to_string(s.weight_decay), "; it must be finite and at least 0"}));
 }
 
 /// Trains `model`: a cpu::Model (or one with the same interface), batch by batch, or a DeviceModel, an epoch at a time.
@@ -91,9 +91,9 @@ public:
     report.results.test = loop_.measure(Half::test);
     state_.seconds += since(start);
     fill(report, Outcome::finished);
-    report.message = report.stop == StopReason::none ? "trained " + std::to_string(settings_.epochs) + " epochs"
-                                                     : "stopped after " + std::to_string(state_.epochs.size()) +
-                                                           " epochs: " + std::string(name(report.stop));
+    report.message = report.stop == StopReason::none
+                         ? message({"trained ", settings_.epochs, " epochs"})
+                         : message({"stopped after ", state_.epochs.size(), " epochs: ", name(report.stop)});
     if (store_ != nullptr) store_->ended(report);
     return report;
   }
@@ -105,8 +105,8 @@ private:
 
   static void require_examples(const tasks::CompactExamples& train, const tasks::CompactExamples& test) {
     if (train.rows < 1 || test.rows < 1)
-      throw UsageError("training: the training set has " + std::to_string(train.rows) + " and the test set " +
-                       std::to_string(test.rows) + " examples; each needs at least 1");
+      throw UsageError(message({"training: the training set has ", train.rows, " and the test set ", test.rows,
+                                " examples; each needs at least 1"}));
   }
 
   Index epoch() const { return static_cast<Index>(state_.epochs.size()); }
@@ -158,7 +158,7 @@ private:
     if (save) new_best_ = false;
   }
 
-  ProgressState progress_state(const std::string& label, Index batch) const {
+  [[gnu::cold]] ProgressState progress_state(const std::string& label, Index batch) const {
     ProgressState p;
     p.label = label;
     p.epoch = epoch();
@@ -170,7 +170,7 @@ private:
     return p;
   }
 
-  void fill(RunReport& report, Outcome outcome) const {
+  [[gnu::cold]] void fill(RunReport& report, Outcome outcome) const {
     report.outcome = outcome;
     report.epochs = state_.epochs;
     report.best_epoch = state_.best_epoch;
@@ -178,18 +178,18 @@ private:
     report.seconds = state_.seconds;
   }
 
-  RunReport record_interruption(RunReport& report) {
+  [[gnu::cold]] RunReport record_interruption(RunReport& report) {
     fill(report, Outcome::interrupted);
-    report.message = "interrupted in epoch " + std::to_string(epoch() + 1) + " of " + std::to_string(settings_.epochs);
+    report.message = message({"interrupted in epoch ", epoch() + 1, " of ", settings_.epochs});
     if (store_ != nullptr) report.message += store_->interrupted(view(true), report);
     return report;
   }
 
-  RunReport record_divergence(RunReport& report, Index in_epoch) {
+  [[gnu::cold]] RunReport record_divergence(RunReport& report, Index in_epoch) {
     fill(report, Outcome::diverged);
     report.stop = StopReason::not_finite;
-    report.message = "the loss is not a finite number after " + std::to_string(state_.steps) + " steps, in epoch " +
-                     std::to_string(in_epoch) + ". Try a smaller --lr.";
+    report.message = message({"the loss is not a finite number after ", state_.steps, " steps, in epoch ", in_epoch,
+                              ". Try a smaller --lr."});
     const double nan = std::numeric_limits<double>::quiet_NaN();
     report.results.train = report.results.test = {nan, nan, nan, nan};
     if (store_ != nullptr) store_->ended(report);
