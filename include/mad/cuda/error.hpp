@@ -5,6 +5,7 @@
 
 #include <mad/core/error.hpp>
 #include <mad/core/shape.hpp>
+#include <mad/cuda/device_lock.hpp>
 
 #include <cublasLt.h>
 #include <cuda_runtime_api.h>
@@ -37,6 +38,7 @@ inline std::string mebibytes(std::size_t bytes) { return std::to_string((bytes +
 /// Memory of the current device. \p what names it in messages. \throws Error that says how much was asked and how much
 /// is free.
 inline void* allocate(std::size_t bytes, std::string_view what) {
+  const auto device = hold_device();
   void* memory = nullptr;
   const cudaError_t status = cudaMalloc(&memory, bytes);
   if (status == cudaErrorMemoryAllocation) {

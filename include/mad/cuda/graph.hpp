@@ -14,6 +14,7 @@ class Graph {
 public:
   template <class Work>
   Graph(cudaStream_t stream, const Work& work) {
+    const auto device = hold_device();
     check(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal), "begin recording a step");
     cudaGraph_t graph = nullptr;
     try {

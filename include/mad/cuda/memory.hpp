@@ -26,7 +26,11 @@ public:
     std::swap(size_, other.size_);
     return *this;
   }
-  ~Buffer() { cudaFree(data_); }
+  ~Buffer() {
+    if (data_ == nullptr) return;
+    const auto device = hold_device();
+    cudaFree(data_);
+  }
 
   T* data() const { return data_; }
   Index size() const { return size_; }

@@ -25,6 +25,7 @@ public:
   Queue(const Queue&) = delete;
   Queue& operator=(const Queue&) = delete;
   ~Queue() {
+    const auto device = hold_device();
     cublasLtDestroy(products_);
     cudaEventDestroy(reached_);
     cudaStreamDestroy(stream_);
@@ -113,6 +114,7 @@ private:
   static constexpr Index counter_count = 1 << 14;
 
   Queue(int multiprocessors, bool with_side) : multiprocessors_(multiprocessors) {
+    const auto device = hold_device();
     check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "create a stream");
     check(cudaEventCreateWithFlags(&reached_, cudaEventDisableTiming), "create an event");
     check(cublasLtCreate(&products_), "start cuBLASLt");
