@@ -9,6 +9,7 @@
 #include <mad/cli/text_table.hpp>
 #include <mad/cli/train_run.hpp>
 #include <mad/core/files.hpp>
+#include <mad/core/message.hpp>
 #include <mad/protocol/benchmark.hpp>
 
 #include <algorithm>
@@ -101,7 +102,7 @@ std::string run_list(const protocol::Plan& plan, const IsFinished& is_finished) 
   for (std::size_t i = 0; i < plan.runs.size(); ++i) {
     const protocol::PlannedRun& run = plan.runs[i];
     table.add({std::to_string(i), is_finished(run) ? "finished" : "to do", run.setting.task, run.label,
-               tasks::to_text(run.training.learning_rate), tasks::to_text(run.training.weight_decay)});
+               message({run.training.learning_rate}), message({run.training.weight_decay})});
   }
   return table.text();
 }
@@ -114,8 +115,8 @@ public:
   std::string line(const protocol::BenchmarkRunRecord& run) {
     ++ended_;
     std::string text = std::to_string(ended_) + "/" + std::to_string(planned_) + "  " + run.outcome.task + ", " +
-                       run.outcome.setting + ", lr " + tasks::to_text(run.outcome.learning_rate) + ", weight decay " +
-                       tasks::to_text(run.outcome.weight_decay);
+                       run.outcome.setting + ", lr " + message({run.outcome.learning_rate}) + ", weight decay " +
+                       message({run.outcome.weight_decay});
     if (run.skipped) return text + ": finished before";
     ++trained_;
     if (run.outcome.status == protocol::RunStatus::finished)

@@ -7,6 +7,7 @@
 #include <mad/cli/nearest_name.hpp>
 #include <mad/cli/task_choice.hpp>
 #include <mad/core/error.hpp>
+#include <mad/core/message.hpp>
 #include <mad/train/settings.hpp>
 
 #include <CLI/CLI.hpp>
@@ -67,7 +68,7 @@ public:
   template <class T>
   CLI::Option* number(const std::string& option, T& value, const std::string& description, T least,
                       T most = std::numeric_limits<T>::max()) {
-    return text(option, std::is_integral_v<T> ? "INT" : "NUMBER", shown(value), description,
+    return text(option, std::is_integral_v<T> ? "INT" : "NUMBER", message({value}), description,
                 [&value, option, least, most](const std::string& given) {
                   value = parse_number<T>(option, given, least, most);
                 });
@@ -132,20 +133,12 @@ public:
     const bool whole = error == std::errc() && end == given.data() + given.size();
     if (whole && value >= least && value <= most) return value;
     std::string expected = std::is_integral_v<T> ? "an integer" : "a number";
-    if (least != std::numeric_limits<T>::lowest()) expected += " of at least " + shown(least);
-    if (most != std::numeric_limits<T>::max()) expected += " and at most " + shown(most);
+    if (least != std::numeric_limits<T>::lowest()) expected += message({" of at least ", least});
+    if (most != std::numeric_limits<T>::max()) expected += message({" and at most ", most});
     throw UsageError(option + " is '" + given + "', must be " + expected + ".");
   }
 
 private:
-  template <class T>
-  static std::string shown(T value) {
-    if constexpr (std::is_integral_v<T>)
-      return std::to_string(value);
-    else
-      return tasks::to_text(value);
-  }
-
   static std::string with_default(const std::string& description, const std::string& shown) {
     return shown.empty() ? description : description + " [" + shown + "]";
   }
@@ -189,7 +182,7 @@ inline void add_task_options(CLI::App& command, TaskChoice& choice, bool with_ta
       group.on_off(option.substr(2), "recall tasks: every repeated key is a query, not only the last one", "on",
                    change);
     } else if constexpr (std::is_floating_point_v<Value>) {
-      group.text(option, "NUMBER", tasks::to_text(value), description(field.name), [change, option](const auto& given) {
+      group.text(option, "NUMBER", message({value}), description(field.name), [change, option](const auto& given) {
         change(OptionGroup::parse_number<double>(option, given, 0, 1));
       });
     } else {
@@ -237,7 +230,7 @@ inline void add_training_options(CLI::App& command, train::TrainSettings& settin
   const Index one = 1;
   group.number("--epochs", settings.epochs, "passes over the training set", one);
   group.number("--batch-size", settings.batch_size, "sequences in a batch", one);
-  group.text("--lr", "NUMBER", tasks::to_text(settings.learning_rate), "learning rate",
+  group.text("--lr", "NUMBER", message({settings.learning_rate}), "learning rate",
              [&settings](const std::string& given) {
                settings.learning_rate =
                    OptionGroup::parse_number<double>("--lr", given, 0, std::numeric_limits<double>::max());

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <mad/core/error.hpp>
+#include <mad/core/message.hpp>
 #include <mad/tasks/registry.hpp>
 
 #include <algorithm>
@@ -27,8 +28,7 @@ inline std::string option_of(std::string_view field) {
 template <class Value>
 std::string value_text(const Value& value) {
   if constexpr (std::is_same_v<Value, bool>) return value ? "on" : "off";
-  if constexpr (std::is_floating_point_v<Value>) return tasks::to_text(value);
-  return std::to_string(value);
+  return message({value});
 }
 
 /// A field's value as an argument: `--seq-len 128`, `--no-multi-query`.

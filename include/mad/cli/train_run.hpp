@@ -6,6 +6,7 @@
 #include <mad/cli/device_choice.hpp>
 #include <mad/cli/model_choice.hpp>
 #include <mad/core/error.hpp>
+#include <mad/core/message.hpp>
 #include <mad/cpu/model.hpp>
 #include <mad/protocol/names.hpp>
 #include <mad/tasks/dataset_files.hpp>
@@ -220,7 +221,7 @@ inline std::string run_folder_name(const TrainRun& run, int usual_width, Norm us
   differs(encoder && o.pooling != Pooling::last, "pool", std::string(cli::name(o.pooling)));
   differs(run.training.early_stop, "patience", std::to_string(run.training.patience));
   differs(run.training.min_learning_rate != usual.min_learning_rate, "minlr",
-          tasks::to_text(run.training.min_learning_rate));
+          message({run.training.min_learning_rate}));
   differs(run.device.cuda, "dev", "cuda");
   differs(run.device.cuda, "prec", std::string(train::name(run.device.precision())));
   differs(run.training.fidelity != usual.fidelity, "fidelity", std::string(train::name(run.training.fidelity)));

@@ -5,6 +5,7 @@
 
 #include <mad/core/error.hpp>
 #include <mad/core/files.hpp>
+#include <mad/core/message.hpp>
 #include <mad/tasks/any_task.hpp>
 #include <mad/tasks/dataset.hpp>
 #include <mad/tasks/npy.hpp>
@@ -113,9 +114,9 @@ inline Dataset read_arrays(const Task& task, const Setting& setting, const std::
     const std::vector<std::int64_t> expected{half.rows, half.columns};
     if (array.shape != expected) {
       std::string shape;
-      for (const std::int64_t extent : array.shape) shape += (shape.empty() ? "" : ", ") + to_text(extent);
-      throw Error(mad::detail::quoted(folder / file.name) + ": shape is (" + shape + "), must be (" +
-                  to_text(expected[0]) + ", " + to_text(expected[1]) + ") for this setting.");
+      for (const std::int64_t extent : array.shape) shape += message({shape.empty() ? "" : ", ", extent});
+      throw Error(message({mad::detail::quoted(folder / file.name), ": shape is (", shape, "), must be (", expected[0],
+                           ", ", expected[1], ") for this setting."}));
     }
     half.*file.array = std::move(array.data);
   }

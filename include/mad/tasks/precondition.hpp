@@ -12,9 +12,6 @@
 
 namespace mad::tasks {
 
-/// A number as messages have it.
-[[gnu::cold]] inline std::string to_text(MessagePart number) { return message({number}); }
-
 /// Throws unless `fulfilled`: "TASK: FIELD is FOUND, must be ALLOWED".
 /// \param allowed what the field must be, in words and numbers, with the advice if there is one.
 /// \throws UsageError
