@@ -22,6 +22,14 @@ __device__ inline void copy_async(T* shared, const T* global) {
     *reinterpret_cast<Chunk<T, N>*>(shared) = *reinterpret_cast<const Chunk<T, N>*>(global);
 }
 
+/// Copies 16 bytes, or puts zeros there and reads nothing; seen as with `copy_async`.
+__device__ inline void copy_or_clear_async(void* shared, const void* global, bool here) {
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;"
+               :
+               : "r"(static_cast<std::uint32_t>(__cvta_generic_to_shared(shared))), "l"(global), "r"(here ? 16 : 0)
+               : "memory");
+}
+
 /// Ends a group of copies.
 __device__ inline void commit_copies() { asm volatile("cp.async.commit_group;" : : : "memory"); }
 /// Waits until at most the last `Groups` groups of this thread's copies are under way.

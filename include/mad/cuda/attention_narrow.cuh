@@ -3,16 +3,20 @@
 /// Softmax attention in bfloat16 for narrow heads, of 8 or 16 channels. Their products are so short that the
 /// exponentials take the time: everything here keeps the special functions and the multipliers free for them.
 ///
-/// - Queries carry scale log2(e), and the products for the scores start at minus a bound of their row's scores: they
-/// end
-///   in the exponents themselves.
+/// - Queries carry scale log2(e), rounded with them to bfloat16, and the products for the scores start at minus a
+///   bound of their row's scores: what they end in are the exponents themselves.
 /// - The bound is |q_t| max_s |k_s| (Cauchy and Schwarz) where that is small, so that there is no running maximum.
 ///   Where it is not, the largest score is found first, by products alone.
 /// - The terms are summed by the tensor cores, as products with ones.
 /// - Some powers of two are computed by the multipliers.
 #pragma once
 
+#include <mad/core/view.hpp>
 #include <mad/cuda/attention_narrow_rows.cuh>
+#include <mad/cuda/queue.hpp>
+
+#include <cstddef>
+#include <cstdint>
 
 namespace mad::cuda::attention_narrow {
 

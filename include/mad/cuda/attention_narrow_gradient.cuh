@@ -4,7 +4,11 @@
 /// gradients, so that each exponential is computed once.
 #pragma once
 
+#include <mad/core/view.hpp>
 #include <mad/cuda/attention_narrow_rows.cuh>
+#include <mad/cuda/queue.hpp>
+
+#include <cstddef>
 
 namespace mad::cuda::attention_narrow {
 

@@ -6,9 +6,13 @@
 
 #include <mad/cuda/async_copy.cuh>
 #include <mad/cuda/attention_exact.cuh>
+#include <mad/cuda/numbers.cuh>
+#include <mad/cuda/rotation.cuh>
 #include <mad/cuda/tensor_core.cuh>
 
 #include <algorithm>
+#include <cstddef>
+#include <cstdint>
 
 namespace mad::cuda::attention_narrow {
 

@@ -8,6 +8,7 @@
 #include <mad/cuda/long_conv_tensor.cuh>
 
 #include <algorithm>
+#include <cstddef>
 
 namespace mad::cuda::long_conv_tensor {
 
@@ -49,14 +50,6 @@ struct CorrelationMemory {
   }
 };
 
-/// 16 bytes on their way to shared memory, or zeros.
-__device__ inline void copy_or_clear(Row* shared, const BFloat16* global, bool here) {
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;"
-               :
-               : "r"(static_cast<std::uint32_t>(__cvta_generic_to_shared(shared))), "l"(global), "r"(here ? 16 : 0)
-               : "memory");
-}
-
 /// partial[share, block of lags, c, before + j] = sum over a share of the sequences for lag 128 block + j, j >=
 /// -before. While a warp computes, the next rows arrive. Grid: (channels / Group, blocks of lags, shares).
 template <int Channels, int Group>
@@ -85,8 +78,8 @@ __global__ void __launch_bounds__(32 * Group, 16 / Group)
       const bool exists = first_sequence + i < batch && t - first_lag < length;
       const std::size_t row = exists ? static_cast<std::size_t>(first_sequence + i) * length + (t - first_lag) : 0;
       const bool later = exists && t < length;
-      copy_or_clear(&m.arriving[0][i][place], dy + (later ? row + first_lag : 0) * dy_stride + 8 * piece, later);
-      copy_or_clear(&m.arriving[1][i][place], u + row * u_stride + 8 * piece, exists);
+      copy_or_clear_async(&m.arriving[0][i][place], dy + (later ? row + first_lag : 0) * dy_stride + 8 * piece, later);
+      copy_or_clear_async(&m.arriving[1][i][place], u + row * u_stride + 8 * piece, exists);
     }
     commit_copies();
   };

@@ -94,6 +94,7 @@ __device__ inline void make_factors(const OptimizerSettings& s, const Segment* s
 ///        p <- p (1 - lr wd) - lr (m / (1 - b1^n)) / (sqrt(v / (1 - b2^n)) + eps)    (Loshchilov and Hutter 2019)
 /// SGD:   p <- p (1 - lr wd) - lr g
 /// `rounded` follows the parameters in the type of matrix products. A thread takes four neighbours; a block, a piece.
+/// Parameters begin at multiples of 16 bytes (arena_layout.hpp): what four neighbours reach behind a piece is padding.
 template <bool AdamW, class T>
 __global__ void __launch_bounds__(threads)
     update(OptimizerSettings s, const Piece* pieces, const StepFactors* factors, float* parameters, T* rounded,

@@ -32,34 +32,29 @@ __global__ void __launch_bounds__(most_warps * 32, 2)
   extern __shared__ float4 dynamic_memory[];
   auto& memory = *reinterpret_cast<ForwardMemory<G, T>*>(dynamic_memory);
   const Place<G> at;
-  const int warps = static_cast<int>(blockDim.x) / 32;
-  const int tile_tokens = warps * warp_tokens;
-  const int tiles = (length + tile_tokens - 1) / tile_tokens;
-  const int first_group = static_cast<int>(blockIdx.x) * share;
-  const int groups = min(share, G::count - first_group);
-  const unsigned sequence = blockIdx.y * length;
+  const BlockPlace<G> block(length, share);
   const int own = at.warp * warp_tokens;
-  const int end = Output ? tiles : tiles - 1;
+  const int end = Output ? block.tiles : block.tiles - 1;
 
   int stage = 0;
   const auto fetch = [&](int into, int tile, int group) {
-    if (group == groups) group = 0, ++tile;
+    if (group == block.groups) group = 0, ++tile;
     if (tile < end) {
-      const int first = tile * tile_tokens + own;
-      const int column = (first_group + group) * G::channels;
-      memory.u[into][at.warp].template fetch<V>(o.u, o.u_stride, sequence, first, length, column);
-      memory.dt[into][at.warp].template fetch<V>(o.dt, o.dt_stride, sequence, first, length, column);
+      const int first = tile * block.tile_tokens + own;
+      const int column = (block.first_group + group) * G::channels;
+      memory.u[into][at.warp].template fetch<V>(o.u, o.u_stride, block.sequence, first, length, column);
+      memory.dt[into][at.warp].template fetch<V>(o.dt, o.dt_stride, block.sequence, first, length, column);
     }
     commit_copies();
   };
   fetch(0, 0, 0);
-  memory.constants.load(o, at, first_group, groups);
+  memory.constants.load(o, at, block.first_group, block.groups);
   for (int tile = 0; tile < end; ++tile) {
-    const int first = tile * tile_tokens;
+    const int first = tile * block.tile_tokens;
     if (tile > 0) __syncthreads();
-    memory.bc.load(o, sequence, first, length);
+    memory.bc.load(o, block.sequence, first, length);
     __syncthreads();
-    for (int group = 0; group < groups; ++group) {
+    for (int group = 0; group < block.groups; ++group) {
       if constexpr (stages<T> == 2) fetch(1 - stage, tile, group + 1);
       wait_for_copies<stages<T> - 1>();
       __syncwarp();
@@ -80,12 +75,13 @@ __global__ void __launch_bounds__(most_warps * 32, 2)
              for (int i = 0; i < lane_states; ++i) out[t] += state[i] * c[i];
            });
       __syncthreads();
-      for (int i = at.warp; i < lane_states; i += warps) {
+      for (int i = at.warp; i < lane_states; i += block.warps) {
         float& entry = memory.entry[group][i][at.lane];
         const float before = tile == 0 ? 0.0f : entry;
         entry = chain<false>(memory.on.states, memory.on.time, memory.constants.exponent[group][i][at.lane], i, at.lane,
-                             warps, before);
-        if constexpr (!Output) entry_of<G>(entries, tiles, tile + 1, first_group + group)[i * 32 + at.lane] = entry;
+                             block.warps, before);
+        if constexpr (!Output)
+          entry_of<G>(entries, block.tiles, tile + 1, block.first_group + group)[i * 32 + at.lane] = entry;
       }
       __syncthreads();
       if constexpr (Output) {
@@ -105,7 +101,8 @@ __global__ void __launch_bounds__(most_warps * 32, 2)
           if (at.part == 0) u.value[t][at.column] = from_float<T>(out[t]);
         }
         __syncwarp();
-        u.template store<V>(y, y_stride, sequence, first + own, length, (first_group + group) * G::channels);
+        u.template store<V>(y, y_stride, block.sequence, first + own, length,
+                            (block.first_group + group) * G::channels);
       }
       __syncwarp();  // all lanes are done with this stage
       if constexpr (stages<T> == 1)

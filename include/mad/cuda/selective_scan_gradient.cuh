@@ -145,24 +145,19 @@ __global__ void __launch_bounds__(most_warps * 32, 1)
   extern __shared__ float4 dynamic_memory[];
   auto& memory = *reinterpret_cast<BackwardMemory<G, T>*>(dynamic_memory);
   const Place<G> at;
-  const int warps = static_cast<int>(blockDim.x) / 32;
-  const int tile_tokens = warps * warp_tokens;
-  const int tiles = (length + tile_tokens - 1) / tile_tokens;
-  const int first_group = static_cast<int>(blockIdx.x) * share;
-  const int groups = min(share, G::count - first_group);
-  const unsigned sequence = blockIdx.y * length;
+  const BlockPlace<G> block(length, share);
   const int own = at.warp * warp_tokens;
   if (gridDim.x > 1) d.bc += std::size_t{blockIdx.x} * gridDim.y * length * 2 * G::states;
 
   int stage = 0;
   const auto fetch = [&](int into, int tile, int group) {
-    if (group == groups) group = 0, --tile;
+    if (group == block.groups) group = 0, --tile;
     if (tile >= 0) {
-      const int first = tile * tile_tokens + own;
-      const int column = (first_group + group) * G::channels;
-      memory.u[into][at.warp].template fetch<V>(o.u, o.u_stride, sequence, first, length, column);
-      memory.dt[into][at.warp].template fetch<V>(o.dt, o.dt_stride, sequence, first, length, column);
-      memory.dy[into][at.warp].template fetch<V>(dy, dy_stride, sequence, first, length, column);
+      const int first = tile * block.tile_tokens + own;
+      const int column = (block.first_group + group) * G::channels;
+      memory.u[into][at.warp].template fetch<V>(o.u, o.u_stride, block.sequence, first, length, column);
+      memory.dt[into][at.warp].template fetch<V>(o.dt, o.dt_stride, block.sequence, first, length, column);
+      memory.dy[into][at.warp].template fetch<V>(dy, dy_stride, block.sequence, first, length, column);
     }
     commit_copies();
   };
@@ -170,23 +165,24 @@ __global__ void __launch_bounds__(most_warps * 32, 1)
   const auto add_up = [&](int which, int group, bool is_first) {
     float sum = is_first ? 0.0f : memory.total[group][which][at.lane];
 #pragma unroll 4
-    for (int w = 0; w < warps; ++w) sum += memory.sums[w][which][at.lane];
+    for (int w = 0; w < block.warps; ++w) sum += memory.sums[w][which][at.lane];
     memory.total[group][which][at.lane] = sum;
   };
 
-  fetch(0, tiles - 1, 0);
-  memory.constants.load(o, at, first_group, groups);
-  for (int tile = tiles - 1; tile >= 0; --tile) {
-    const int first = tile * tile_tokens;
-    if (tile < tiles - 1) __syncthreads();
-    memory.bc.load(o, sequence, first, length);
-    for (int i = static_cast<int>(threadIdx.x); i < groups * lane_states * 32; i += static_cast<int>(blockDim.x)) {
-      const std::size_t place = (std::size_t{blockIdx.y} * (tiles - 1) + tile - 1) * G::count + first_group;
+  fetch(0, block.tiles - 1, 0);
+  memory.constants.load(o, at, block.first_group, block.groups);
+  for (int tile = block.tiles - 1; tile >= 0; --tile) {
+    const int first = tile * block.tile_tokens;
+    if (tile < block.tiles - 1) __syncthreads();
+    memory.bc.load(o, block.sequence, first, length);
+    for (int i = static_cast<int>(threadIdx.x); i < block.groups * lane_states * 32;
+         i += static_cast<int>(blockDim.x)) {
+      const std::size_t place = (std::size_t{blockIdx.y} * (block.tiles - 1) + tile - 1) * G::count + block.first_group;
       memory.entry[0][0][i] = tile == 0 ? 0.0f : entries[place * lane_states * 32 + i];
     }
     __syncthreads();
     ProjectionSums sums;
-    for (int group = 0; group < groups; ++group) {
+    for (int group = 0; group < block.groups; ++group) {
       if constexpr (stages<T> == 2) fetch(1 - stage, tile, group + 1);
       wait_for_copies<stages<T> - 1>();
       __syncwarp();
@@ -204,19 +200,20 @@ __global__ void __launch_bounds__(most_warps * 32, 1)
       });
       walk_back(at, d_out, memory.bc, decay, memory.later);
       __syncthreads();
-      for (int job = at.warp; job < 2 * lane_states + lane_sums; job += warps) {
+      for (int job = at.warp; job < 2 * lane_states + lane_sums; job += block.warps) {
         const int i = job % lane_states;
         const float own_exponent = memory.constants.exponent[group][i][at.lane];
         if (job < lane_states) {
-          chain<false>(memory.on.states, memory.on.time, own_exponent, i, at.lane, warps,
+          chain<false>(memory.on.states, memory.on.time, own_exponent, i, at.lane, block.warps,
                        memory.entry[group][i][at.lane]);
         } else if (job < 2 * lane_states) {
           float& exit = memory.exit[group][i][at.lane];
-          exit = chain<true>(memory.later, memory.on.time, own_exponent, i, at.lane, warps,
-                             tile == tiles - 1 ? 0.0f : exit);
-        } else if (group > 0 || tile < tiles - 1) {  // the round before
+          exit = chain<true>(memory.later, memory.on.time, own_exponent, i, at.lane, block.warps,
+                             tile == block.tiles - 1 ? 0.0f : exit);
+        } else if (group > 0 || tile < block.tiles - 1) {  // the round before
           const bool same = group > 0;
-          add_up(job - 2 * lane_states, same ? group - 1 : groups - 1, (same ? tile : tile + 1) == tiles - 1);
+          add_up(job - 2 * lane_states, same ? group - 1 : block.groups - 1,
+                 (same ? tile : tile + 1) == block.tiles - 1);
         }
       }
       __syncthreads();
@@ -276,23 +273,23 @@ __global__ void __launch_bounds__(most_warps * 32, 1)
       for (int i = 0; i < lane_states; ++i) memory.sums[at.warp][i][at.lane] = d_a[i];
       memory.sums[at.warp][lane_states][at.lane] = d_skip;
       __syncwarp();
-      const int column = (first_group + group) * G::channels;
-      u.template store<OutV>(d.u, d.u_stride, sequence, first + own, length, column);
-      dt.template store<OutV>(d.dt, d.dt_stride, sequence, first + own, length, column);
+      const int column = (block.first_group + group) * G::channels;
+      u.template store<OutV>(d.u, d.u_stride, block.sequence, first + own, length, column);
+      dt.template store<OutV>(d.dt, d.dt_stride, block.sequence, first + own, length, column);
       __syncwarp();  // all lanes are done with this stage
       if constexpr (stages<T> == 1)
         fetch(0, tile, group + 1);
       else
         stage = 1 - stage;
     }
-    sums.store(at, d, sequence + first + own, length - first - own);
+    sums.store(at, d, block.sequence + first + own, length - first - own);
   }
   __syncthreads();
   float* row = d.parameters + std::size_t{blockIdx.y} * G::all_channels * (G::states + 1);
-  for (int which = at.warp; which < lane_sums; which += warps) {
-    add_up(which, groups - 1, tiles == 1);
-    for (int group = 0; group < groups; ++group) {
-      const int channel = (first_group + group) * G::channels + at.column;
+  for (int which = at.warp; which < lane_sums; which += block.warps) {
+    add_up(which, block.groups - 1, block.tiles == 1);
+    for (int group = 0; group < block.groups; ++group) {
+      const int channel = (block.first_group + group) * G::channels + at.column;
       if (channel >= G::all_channels) continue;
       const float sum = memory.total[group][which][at.lane];
       if (which == lane_states) {

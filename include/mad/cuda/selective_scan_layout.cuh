@@ -84,6 +84,23 @@ struct Place {
   __device__ int state(int i) const { return part * lane_states + i; }
 };
 
+/// What a block is in charge of: a share of the groups of one sequence, tile by tile.
+template <class G>
+struct BlockPlace {
+  int warps = static_cast<int>(blockDim.x) / 32;
+  int tile_tokens = warps * warp_tokens;
+  int tiles;
+  int first_group;
+  int groups;
+  unsigned sequence;  ///< its first token
+
+  __device__ BlockPlace(int length, int share)
+      : tiles((length + tile_tokens - 1) / tile_tokens),
+        first_group(static_cast<int>(blockIdx.x) * share),
+        groups(min(share, G::count - first_group)),
+        sequence(blockIdx.y * length) {}
+};
+
 /// What the channels of a block's groups have for all tokens: the exponents log2(e) A of a lane's states, and D; 0
 /// where there is no such state or channel.
 template <class G>
