@@ -4,6 +4,9 @@
 
 #include <mad/train/optimizer.hpp>
 
+#include <exception>
+#include <thread>
+
 using namespace mad;
 using namespace mad::testing;
 
@@ -90,4 +93,31 @@ TEST_CASE("training in bfloat16 follows the CPU") {
 TEST_CASE("own learning rates and exemptions from decay are honoured on the device") {
   compare_training<HyenaNet, 64, Norm::layer_norm>({.batch_size = 8, .weight_decay = 0.1, .honour_marks = true},
                                                    Precision::exact, 1e-4);
+}
+
+// What ends on one thread gives memory back, which would spoil what another records at that time.
+TEST_CASE("models come and go beside others that record their steps") {
+  if (no_device()) return;
+  const ModelOptions options{.vocab_size = 16, .max_length = 16};
+  const TokenRows rows = random_tokens(8, 16, 16, 5);
+  std::vector<Index> order(8);
+  std::iota(order.begin(), order.end(), Index{0});
+  const auto train = [&] {
+    const auto model = make_device_model<MultiHeadNet, 64, Norm::layer_norm>(Precision::mixed, options, 1);
+    return model->train(rows, rows, {.batch_size = 4}, {order});
+  };
+  const std::vector<double> alone = train();
+  std::vector<std::string> failures(8);
+  std::vector<std::thread> threads;
+  for (std::string& failure : failures)
+    threads.emplace_back([&train, &alone, &failure] {
+      try {
+        for (int round = 0; round < 12; ++round)
+          if (train() != alone) failure = "other losses in round " + std::to_string(round);
+      } catch (const std::exception& error) {
+        failure = error.what();
+      }
+    });
+  for (std::thread& thread : threads) thread.join();
+  CHECK(failures == std::vector<std::string>(8));
 }
