@@ -114,11 +114,16 @@ if ! $quick; then
     echo "== format: not checked, that takes clang-format 14; found: $(clang-format --version)"
   fi
 fi
-# One architecture of the GPU, where nvcc is: a second one compiles the same code for as long again. Where no GPU is, the
-# result is never run, so its optimiser does the least.
+# One architecture of the GPU, where nvcc is: a second one compiles the same code for as long again. Where no GPU is,
+# kernels are compiled but never run, so nvcc optimises as little as it can.
 set -- -DCMAKE_CUDA_ARCHITECTURES="${MAD_CUDA_ARCH:-90}"
 if ! nvidia-smi -L >/dev/null 2>&1; then
-  set -- "$@" "-DCMAKE_CUDA_FLAGS_RELEASE=-O1 -DNDEBUG -Ofc=max"
+  nvcc=$(command -v nvcc || echo /usr/local/cuda/bin/nvcc)
+  quickest=
+  if "$nvcc" --help 2>/dev/null | grep -q Ofast-compile; then
+    quickest=-Ofc=max
+  fi
+  set -- "$@" "-DCMAKE_CUDA_FLAGS_RELEASE=-O1 -DNDEBUG $quickest"
 fi
 if stage "build with g++" build build/release --preset release -DCMAKE_CXX_COMPILER=g++ "$@"; then
   run_tests build/release
