@@ -71,12 +71,14 @@ void attention_forward(const Shape& shape, const AttentionSizes& sizes, View<con
             Packet score[Block::group];
             block.products(q_columns, k_rows + (tile + s) * pitch, pset1<Packet>(T(0)), score);
             if (block.masks(t0, tile + s)) {
-              unroll<Block::group>([&](auto u) { score[u] = block.masked(score[u], t0, tile + s + u); });
+              MAD_UNROLL
+              for (int u = 0; u < Block::group; ++u) score[u] = block.masked(score[u], t0, tile + s + u);
             }
-            unroll<Block::group>([&](auto u) MAD_ALWAYS_INLINE {
+            MAD_UNROLL
+            for (int u = 0; u < Block::group; ++u) {
               highest = pmax(highest, score[u]);
               pstore(scores + (s + u) * lanes, score[u]);
-            });
+            }
           }
           const Packet factor = power_of_two(psub(before, highest));
           sum = pmul(sum, factor);
@@ -172,15 +174,17 @@ void attention_backward(const Shape& shape, const AttentionSizes& sizes, View<co
             Packet score[Block::group], d_weight[Block::group];
             block.products(q_columns, k_rows + (tile + s) * pitch, start, score);
             if (block.masks(t0, tile + s)) {
-              unroll<Block::group>([&](auto u) { score[u] = block.masked(score[u], t0, tile + s + u); });
+              MAD_UNROLL
+              for (int u = 0; u < Block::group; ++u) score[u] = block.masked(score[u], t0, tile + s + u);
             }
-            unroll<Block::group>([&](auto u) MAD_ALWAYS_INLINE {
+            MAD_UNROLL
+            for (int u = 0; u < Block::group; ++u) {
               score[u] = power_of_two(score[u]);
               pstore(weights + (s + u) * lanes, score[u]);
-            });
+            }
             block.products(d_out_columns, v_rows + (tile + s) * pitch, d_start, d_weight);
-            unroll<Block::group>(
-                [&](auto u) MAD_ALWAYS_INLINE { pstore(d_scores + (s + u) * lanes, pmul(score[u], d_weight[u])); });
+            MAD_UNROLL
+            for (int u = 0; u < Block::group; ++u) pstore(d_scores + (s + u) * lanes, pmul(score[u], d_weight[u]));
           }
           block.accumulate(d_scores, k_rows + tile * pitch, count, pset1<Packet>(T(1)), d_q_columns);
           block.accumulate_keys(weights, d_scores, d_out_rows + t0 * pitch, q_rows + t0 * pitch, count,

@@ -144,9 +144,11 @@ struct Layout {
     for (Index p = 0; p < pitch(); p += row_lanes) {
       for (Index i = 0; i < lanes; i += row_lanes) {
         PacketBlock<RowPacket, row_lanes> block;
-        unroll<row_lanes>([&](auto r) { block.packet[r] = pload<RowPacket>(rows + (i + r) * pitch() + p); });
+        MAD_UNROLL
+        for (int r = 0; r < row_lanes; ++r) block.packet[r] = pload<RowPacket>(rows + (i + r) * pitch() + p);
         ptranspose(block);
-        unroll<row_lanes>([&](auto r) { pstore(columns + (p + r) * lanes + i, pmul(f, block.packet[r])); });
+        MAD_UNROLL
+        for (int r = 0; r < row_lanes; ++r) pstore(columns + (p + r) * lanes + i, pmul(f, block.packet[r]));
       }
     }
   }
@@ -156,9 +158,11 @@ struct Layout {
     for (Index p = 0; p < pitch(); p += row_lanes) {
       for (Index i = 0; i < lanes; i += row_lanes) {
         PacketBlock<RowPacket, row_lanes> block;
-        unroll<row_lanes>([&](auto r) { block.packet[r] = pload<RowPacket>(columns + (p + r) * lanes + i); });
+        MAD_UNROLL
+        for (int r = 0; r < row_lanes; ++r) block.packet[r] = pload<RowPacket>(columns + (p + r) * lanes + i);
         ptranspose(block);
-        unroll<row_lanes>([&](auto r) { pstore(rows + (i + r) * pitch() + p, block.packet[r]); });
+        MAD_UNROLL
+        for (int r = 0; r < row_lanes; ++r) pstore(rows + (i + r) * pitch() + p, block.packet[r]);
       }
     }
   }
@@ -166,13 +170,15 @@ struct Layout {
   // start + (inner products of a block of columns with each of the `group` rows), into `result`.
   MAD_ALWAYS_INLINE inline void products(const T* columns, const T* rows, const Packet& start, Packet* result) const {
     Packet sum[group];
-    unroll<group>([&](auto u) MAD_ALWAYS_INLINE { sum[u] = start; });
+    MAD_UNROLL
+    for (int u = 0; u < group; ++u) sum[u] = start;
     for (Index j = 0; j < dim(); ++j) {
       const Packet column = pload<Packet>(columns + j * lanes);
-      unroll<group>([&](auto u)
-                        MAD_ALWAYS_INLINE { sum[u] = pmadd(column, pset1<Packet>(rows[u * pitch() + j]), sum[u]); });
+      MAD_UNROLL
+      for (int u = 0; u < group; ++u) sum[u] = pmadd(column, pset1<Packet>(rows[u * pitch() + j]), sum[u]);
     }
-    unroll<group>([&](auto u) MAD_ALWAYS_INLINE { result[u] = sum[u]; });
+    MAD_UNROLL
+    for (int u = 0; u < group; ++u) result[u] = sum[u];
   }
 
   // columns = columns * factor + sum over `count` keys of weights[key] * rows[key], for channels j to j + N - 1.
@@ -180,13 +186,15 @@ struct Layout {
   MAD_ALWAYS_INLINE inline void accumulate(const T* weights, const T* rows, Index count, const Packet& factor, Index j,
                                            T* columns) const {
     Packet sum[N];
-    unroll<N>([&](auto u) MAD_ALWAYS_INLINE { sum[u] = pmul(factor, pload<Packet>(columns + (j + u) * lanes)); });
+    MAD_UNROLL
+    for (int u = 0; u < N; ++u) sum[u] = pmul(factor, pload<Packet>(columns + (j + u) * lanes));
     for (Index s = 0; s < count; ++s) {
       const Packet weight = pload<Packet>(weights + s * lanes);
-      unroll<N>([&](auto u)
-                    MAD_ALWAYS_INLINE { sum[u] = pmadd(weight, pset1<Packet>(rows[s * pitch() + j + u]), sum[u]); });
+      MAD_UNROLL
+      for (int u = 0; u < N; ++u) sum[u] = pmadd(weight, pset1<Packet>(rows[s * pitch() + j + u]), sum[u]);
     }
-    unroll<N>([&](auto u) MAD_ALWAYS_INLINE { pstore(columns + (j + u) * lanes, sum[u]); });
+    MAD_UNROLL
+    for (int u = 0; u < N; ++u) pstore(columns + (j + u) * lanes, sum[u]);
   }
 
   void accumulate(const T* weights, const T* rows, Index count, const Packet& factor, T* columns) const {
@@ -204,22 +212,25 @@ struct Layout {
     for (Index s = 0; s < count; s += keys) {
       for (Index p = 0; p < pitch(); p += row_lanes) {
         RowPacket v_sum[keys], k_sum[keys];
-        unroll<keys>([&](auto u) MAD_ALWAYS_INLINE {
+        MAD_UNROLL
+        for (int u = 0; u < keys; ++u) {
           v_sum[u] = pload<RowPacket>(d_v + (s + u) * pitch() + p);
           k_sum[u] = pload<RowPacket>(d_k + (s + u) * pitch() + p);
-        });
+        }
         for (Index i = 0; i < lanes; ++i) {
           const RowPacket d_out_row = pload<RowPacket>(d_out + i * pitch() + p);
           const RowPacket q_row = pload<RowPacket>(q + i * pitch() + p);
-          unroll<keys>([&](auto u) MAD_ALWAYS_INLINE {
+          MAD_UNROLL
+          for (int u = 0; u < keys; ++u) {
             v_sum[u] = pmadd(d_out_row, pset1<RowPacket>(weights[(s + u) * lanes + i]), v_sum[u]);
             k_sum[u] = pmadd(q_row, pset1<RowPacket>(d_scores[(s + u) * lanes + i]), k_sum[u]);
-          });
+          }
         }
-        unroll<keys>([&](auto u) MAD_ALWAYS_INLINE {
+        MAD_UNROLL
+        for (int u = 0; u < keys; ++u) {
           pstore(d_v + (s + u) * pitch() + p, v_sum[u]);
           pstore(d_k + (s + u) * pitch() + p, k_sum[u]);
-        });
+        }
       }
     }
   }

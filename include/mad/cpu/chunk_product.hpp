@@ -42,26 +42,28 @@ template <int Registers, bool Add, class T>
   constexpr int tile = tile_rows<T>(Registers);
   for (Index r = 0; r < rows; r += tile) {
     Packet sum[tile * Registers];
-    unroll<tile * Registers>([&](auto i) MAD_ALWAYS_INLINE {
+    MAD_UNROLL
+    for (int i = 0; i < tile * Registers; ++i)
       sum[i] = Add ? L::load(c + (i / Registers) * c_stride + (i % Registers) * L::size) : L::zero();
-    });
     const T* left = a.data + r * a.row_stride;
     const T* right = b;
     for (Index k = 0; k < depth; ++k) {
       Packet row[Registers];
-      unroll<Registers>([&](auto v) MAD_ALWAYS_INLINE { row[v] = L::load(right + v * L::size); });
-      unroll<tile>([&](auto i) MAD_ALWAYS_INLINE {
+      MAD_UNROLL
+      for (int v = 0; v < Registers; ++v) row[v] = L::load(right + v * L::size);
+      MAD_UNROLL
+      for (int i = 0; i < tile; ++i) {
         const Packet element = L::all(left[i * a.row_stride]);
-        unroll<Registers>([&](auto v) MAD_ALWAYS_INLINE {
+        MAD_UNROLL
+        for (int v = 0; v < Registers; ++v)
           sum[i * Registers + v] = L::mul_add(element, row[v], sum[i * Registers + v]);
-        });
-      });
+      }
       left += a.column_stride;
       right += b_stride;
     }
-    unroll<tile * Registers>([&](auto i) MAD_ALWAYS_INLINE {
+    MAD_UNROLL
+    for (int i = 0; i < tile * Registers; ++i)
       L::store(c + (i / Registers) * c_stride + (i % Registers) * L::size, sum[i]);
-    });
     c += tile * c_stride;
   }
 }
@@ -95,9 +97,11 @@ template <class T>
   for (Index r = 0; r < rows; r += side)
     for (Index c = 0; c < columns; c += side) {
       Square square;
-      unroll<side>([&](auto i) MAD_ALWAYS_INLINE { square.packet[i] = L::load(from + (r + i) * columns + c); });
+      MAD_UNROLL
+      for (int i = 0; i < side; ++i) square.packet[i] = L::load(from + (r + i) * columns + c);
       Eigen::internal::ptranspose(square);
-      unroll<side>([&](auto i) MAD_ALWAYS_INLINE { L::store(to + (c + i) * rows + r, square.packet[i]); });
+      MAD_UNROLL
+      for (int i = 0; i < side; ++i) L::store(to + (c + i) * rows + r, square.packet[i]);
     }
 }
 

@@ -7,6 +7,9 @@
 #include <mad/cpu/workspace.hpp>
 #include <mad/graph/layer.hpp>
 
+#include <array>
+#include <cstddef>
+
 namespace mad::cpu {
 
 /// Memory of one call of one layer. Arenas hold `Plan::columns` columns per row of their domain.
@@ -33,51 +36,86 @@ struct Context {
   Index rows(Domain domain) const { return domain == Domain::positions ? position_rows : rows_of(domain, shape); }
 };
 
-/// The memory of a lowered layer's value.
-template <class Low, int Id, class T>
-View<T> locate(const Context<T>& c) {
-  constexpr Location l = Low::plan.location[Id];
-  T* data;
-  if constexpr (l.space == Space::parameter || l.space == Space::parameter_gradient || l.space == Space::constant) {
-    constexpr Index fixed = Low::graph.parameters[l.base].offset_fixed + l.column;
-    constexpr Index per_max_length = Low::graph.parameters[l.base].offset_per_max;
-    T* base = l.space == Space::parameter_gradient
-                  ? c.parameter_gradients
-                  : const_cast<T*>(l.space == Space::parameter ? c.parameters : c.constants);
-    data = base + fixed + per_max_length * c.grid;
-  } else if constexpr (l.space == Space::prepared) {
-    data = c.prepared[l.base];
-  } else {
-    data = c.arena[static_cast<int>(l.space)][static_cast<int>(l.domain)] + l.base * c.rows(l.domain) + l.column;
+/// Where a value of a layer lies, as plain data: what differs from layer to layer is read, not compiled again.
+struct Place {
+  Location location;
+  Index fixed = 0;           ///< of a parameter: its offset in the arena,
+  Index per_max_length = 0;  ///< and what is added to it per row of the grid
+
+  constexpr Place() = default;
+  constexpr Place(const Graph& graph, const Plan& plan, int id) : location(plan.location[id]) {
+    if (location.space != Space::parameter && location.space != Space::parameter_gradient &&
+        location.space != Space::constant)
+      return;
+    fixed = graph.parameters[location.base].offset_fixed;
+    per_max_length = graph.parameters[location.base].offset_per_max;
   }
+};
+
+/// The memory of a value.
+template <class T>
+[[gnu::noinline]] View<T> locate(const Context<T>& c, const Place& place) {
+  const Location& l = place.location;
+  T* data;
+  switch (l.space) {
+    case Space::parameter:
+      data = const_cast<T*>(c.parameters) + place.fixed + place.per_max_length * c.grid;
+      break;
+    case Space::constant:
+      data = const_cast<T*>(c.constants) + place.fixed + place.per_max_length * c.grid;
+      break;
+    case Space::parameter_gradient:
+      data = c.parameter_gradients + place.fixed + place.per_max_length * c.grid;
+      break;
+    case Space::prepared:
+      return {c.prepared[l.base], l.stride};
+    default:
+      data = c.arena[static_cast<int>(l.space)][static_cast<int>(l.domain)] + l.base * c.rows(l.domain);
+  }
+  data += l.column;
   // Hides from the compiler where the pointer comes from: knowing it, g++ 12 takes some functions that store through it
   // for free of effects and drops their calls.
   asm("" : "+r"(data));
   return {data, l.stride};
 }
 
-/// One node of a lowered layer on its way to a kernel: operands, outputs, sizes.
-template <class Low, int Id, class T>
-struct Call {
-  static constexpr const Node& node = Low::graph.nodes[Id];
+/// The memory that a kernel works on: the same code for all nodes of all layers.
+template <class T>
+struct Operands {
   const Context<T>& context;
+  const Place* inputs;
+  const Place* outputs;
 
   const Shape& shape() const { return context.shape; }
   Workspace& workspace() const { return *context.workspace; }
-  /// Rows that the node has.
-  Index rows() const { return context.rows(node.domain); }
-
-  static constexpr bool has(int k) { return k < node.operands; }
-  static constexpr const Node& operand(int k) { return Low::graph.nodes[node.operand[k]]; }
   template <int K>
   View<const T> in() const {
-    return locate<Low, Low::graph.nodes[Id].operand[K]>(context);
+    return locate(context, inputs[K]);
   }
   /// Output K: 0 is the node itself, K the K-th `result` behind it.
   template <int K = 0>
   View<T> out() const {
-    return locate<Low, Id + K>(context);
+    return locate(context, outputs[K]);
   }
+  /// True if operand K is in the memory of output 0 already.
+  template <int K>
+  bool in_place() const {
+    return in<K>().data == out<0>().data;
+  }
+};
+
+/// One node of a lowered layer on its way to a kernel: operands, outputs, sizes.
+template <class Low, int Id, class T>
+struct Call : Operands<T> {
+  static constexpr const Node& node = Low::graph.nodes[Id];
+
+  Call(const Context<T>& memory) : Operands<T>{memory, places.data(), places.data() + node.operands} {}
+
+  /// Rows that the node has.
+  Index rows() const { return this->context.rows(node.domain); }
+
+  static constexpr bool has(int k) { return k < node.operands; }
+  static constexpr const Node& operand(int k) { return Low::graph.nodes[node.operand[k]]; }
   template <int K>
   static constexpr const Node& output() {
     return Low::graph.nodes[Id + K];
@@ -85,13 +123,26 @@ struct Call {
   /// True if the operation has a K-th further output.
   template <int K>
   static constexpr bool is_result() {
-    return Low::graph.nodes[Id + K].op->kind == Kind::result && Low::graph.nodes[Id + K].operand[0] == Id;
+    return is_result_at(K);
   }
-  /// True if operand K is in the memory of output 0 already.
-  template <int K>
-  bool in_place() const {
-    return in<K>().data == out<0>().data;
+
+private:
+  static constexpr bool is_result_at(int k) {
+    return Id + k < Low::graph.size && Low::graph.nodes[Id + k].op->kind == Kind::result &&
+           Low::graph.nodes[Id + k].operand[0] == Id;
   }
+  static constexpr int output_count() {
+    int count = 1;
+    while (is_result_at(count)) ++count;
+    return count;
+  }
+  static constexpr auto places = [] {
+    std::array<Place, static_cast<std::size_t>(node.operands + output_count())> result;
+    std::size_t next = 0;
+    for (int k = 0; k < node.operands; ++k) result[next++] = Place(Low::graph, Low::plan, node.operand[k]);
+    for (int k = 0; k < output_count(); ++k) result[next++] = Place(Low::graph, Low::plan, Id + k);
+    return result;
+  }();
 };
 
 /// The CPU's kernel of an operation: `template <class C> static void run(const C& call)` with a `Call`. Outputs of one

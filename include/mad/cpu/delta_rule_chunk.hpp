@@ -80,16 +80,18 @@ public:
     chunk_product<true, T>(C, V, K, {scaled_, K, 1}, state, V, errors, V);
     for (Index c = 0; c < V; c += L::size) {
       Packet e[side];
-      unroll<side>([&](auto t) MAD_ALWAYS_INLINE { e[t] = L::load(errors + t * V + c); });
-      unroll<side>([&](auto s) MAD_ALWAYS_INLINE {
+      MAD_UNROLL
+      for (int t = 0; t < side; ++t) e[t] = L::load(errors + t * V + c);
+      MAD_UNROLL
+      for (int s = 0; s < side; ++s) {
         const Packet write = L::mul(L::all(beta[s]), e[s]);
         L::store(errors + s * V + c, e[s]);
         L::store(writes + s * V + c, write);
-        unroll<side - 1 - s>([&](auto n) MAD_ALWAYS_INLINE {
-          constexpr int t = s + 1 + n;
-          e[t] = L::sub_mul(e[t], L::all(key_scores[t * C + s]), write);
-        });
-      });
+        MAD_UNROLL
+        for (int t = 1; t < side; ++t) {
+          if (t > s) e[t] = L::sub_mul(e[t], L::all(key_scores[t * C + s]), write);
+        }
+      }
     }
   }
 
@@ -98,14 +100,19 @@ public:
   void solve_transposed(T* x, T* written) const {
     for (Index c = 0; c < V; c += L::size) {
       Packet e[side];
-      unroll<side>([&](auto t) MAD_ALWAYS_INLINE { e[t] = L::load(x + t * V + c); });
-      unroll<side>([&](auto n) MAD_ALWAYS_INLINE {
-        constexpr int s = side - 1 - n;
+      MAD_UNROLL
+      for (int t = 0; t < side; ++t) e[t] = L::load(x + t * V + c);
+      MAD_UNROLL
+      for (int n = 0; n < side; ++n) {
+        const int s = side - 1 - n;
         const Packet write = L::mul(L::all(beta[s]), e[s]);
         L::store(x + s * V + c, e[s]);
         L::store(written + s * V + c, write);
-        unroll<s>([&](auto t) MAD_ALWAYS_INLINE { e[t] = L::sub_mul(e[t], L::all(key_scores[s * C + t]), write); });
-      });
+        MAD_UNROLL
+        for (int t = 0; t < side - 1; ++t) {
+          if (t < s) e[t] = L::sub_mul(e[t], L::all(key_scores[s * C + t]), write);
+        }
+      }
     }
   }
 

@@ -56,10 +56,8 @@ MAD_ALWAYS_INLINE inline void delta_rule_token(PacketAccess<Packet> access, Inde
   using namespace Eigen::internal;
   Packet read[4] = {access.all(T(0)), access.all(T(0)), access.all(T(0)), access.all(T(0))};
   Index i = 0;
-  for (; i + 4 <= key_width; i += 4)
-    unroll<4>([&](auto n) MAD_ALWAYS_INLINE {
-      read[n] = pmadd(access.all(key[i + n]), access.load(state + (i + n) * stride), read[n]);
-    });
+  for (; i + 4 <= key_width; i += 4) MAD_UNROLL
+  for (int n = 0; n < 4; ++n) read[n] = pmadd(access.all(key[i + n]), access.load(state + (i + n) * stride), read[n]);
   for (; i < key_width; ++i) read[0] = pmadd(access.all(key[i]), access.load(state + i * stride), read[0]);
   const Packet found = padd(padd(read[0], read[1]), padd(read[2], read[3]));
   const Packet kept = access.all(decay);
@@ -72,7 +70,8 @@ MAD_ALWAYS_INLINE inline void delta_rule_token(PacketAccess<Packet> access, Inde
     access.store(at, next);
     sum = pmadd(access.all(query[row]), next, sum);
   };
-  for (i = 0; i + 4 <= key_width; i += 4) unroll<4>([&](auto n) MAD_ALWAYS_INLINE { update(i + n, out[n]); });
+  for (i = 0; i + 4 <= key_width; i += 4) MAD_UNROLL
+  for (int n = 0; n < 4; ++n) update(i + n, out[n]);
   for (; i < key_width; ++i) update(i, out[0]);
   access.store(output, pmul(access.all(scale), padd(padd(out[0], out[1]), padd(out[2], out[3]))));
 }
@@ -84,34 +83,40 @@ void delta_rule_in_registers(Index length, View<const T> query, View<const T> ke
   using L = Lanes<T>;
   using Packet = typename L::Packet;
   Packet s[KeyWidth];
-  unroll<KeyWidth>([&](auto i) MAD_ALWAYS_INLINE { s[i] = L::load(state + i * stride); });
+  MAD_UNROLL
+  for (int i = 0; i < KeyWidth; ++i) s[i] = L::load(state + i * stride);
   constexpr int parts = std::min(4, KeyWidth);
   for (Index t = 0; t < length; ++t) {
     const T* k = key.row(t);
     const T* q = query.row(t);
     Packet read[parts], out[parts];
-    unroll<KeyWidth>([&](auto i) MAD_ALWAYS_INLINE {
-      if constexpr (i < parts)
+    MAD_UNROLL
+    for (int i = 0; i < KeyWidth; ++i) {
+      if (i < parts)
         read[i] = L::mul(L::all(k[i]), s[i]);
       else
         read[i % parts] = L::mul_add(L::all(k[i]), s[i], read[i % parts]);
-    });
-    unroll<parts - 1>([&](auto i) MAD_ALWAYS_INLINE { read[0] = L::add(read[0], read[i + 1]); });
+    }
+    MAD_UNROLL
+    for (int i = 0; i < parts - 1; ++i) read[0] = L::add(read[0], read[i + 1]);
     const Packet kept = L::all(Decays ? decay[t] : T(1));
     const Packet v = L::load(value.row(t));
     const Packet error = Decays ? L::sub_mul(v, kept, read[0]) : L::sub(v, read[0]);
     const Packet write = L::mul(L::all(beta.row(t)[0]), error);
-    unroll<KeyWidth>([&](auto i) MAD_ALWAYS_INLINE {
+    MAD_UNROLL
+    for (int i = 0; i < KeyWidth; ++i) {
       s[i] = L::mul_add(L::all(k[i]), write, Decays ? L::mul(kept, s[i]) : s[i]);
-      if constexpr (i < parts)
+      if (i < parts)
         out[i] = L::mul(L::all(q[i]), s[i]);
       else
         out[i % parts] = L::mul_add(L::all(q[i]), s[i], out[i % parts]);
-    });
-    unroll<parts - 1>([&](auto i) MAD_ALWAYS_INLINE { out[0] = L::add(out[0], out[i + 1]); });
+    }
+    MAD_UNROLL
+    for (int i = 0; i < parts - 1; ++i) out[0] = L::add(out[0], out[i + 1]);
     L::store(output.row(t), L::mul(L::all(scale), out[0]));
   }
-  unroll<KeyWidth>([&](auto i) MAD_ALWAYS_INLINE { L::store(state + i * stride, s[i]); });
+  MAD_UNROLL
+  for (int i = 0; i < KeyWidth; ++i) L::store(state + i * stride, s[i]);
 }
 
 /// exp of `length` log decays, or ones.

@@ -24,10 +24,12 @@ public:
   static constexpr int parts = Rows == 0 ? 4 : std::min(4, Rows);  // independent sums
 
   MAD_ALWAYS_INLINE inline StateColumns(T* memory, Index rows) : memory_(memory), rows_(rows) {
-    if constexpr (Rows > 0) unroll<Rows>([&](auto i) MAD_ALWAYS_INLINE { held_[i] = L::load(memory + i * L::size); });
+    if constexpr (Rows > 0) MAD_UNROLL
+    for (int i = 0; i < Rows; ++i) held_[i] = L::load(memory + i * L::size);
   }
   MAD_ALWAYS_INLINE inline void keep() const {
-    if constexpr (Rows > 0) unroll<Rows>([&](auto i) MAD_ALWAYS_INLINE { L::store(memory_ + i * L::size, held_[i]); });
+    if constexpr (Rows > 0) MAD_UNROLL
+    for (int i = 0; i < Rows; ++i) L::store(memory_ + i * L::size, held_[i]);
   }
   MAD_ALWAYS_INLINE inline Packet get(Index i) const {
     if constexpr (Rows > 0)
@@ -46,11 +48,15 @@ public:
   template <class Body>
   MAD_ALWAYS_INLINE inline void for_rows(const Body& body) const {
     if constexpr (Rows > 0) {
-      unroll<Rows>([&](auto i) MAD_ALWAYS_INLINE { body(i, std::integral_constant<int, i % parts>{}); });
+      MAD_UNROLL
+      for (int i = 0; i < Rows; ++i) body(i, i % parts);
     } else {
       Index i = 0;
-      for (; i + parts <= rows_; i += parts) unroll<parts>([&](auto n) MAD_ALWAYS_INLINE { body(i + n, n); });
-      for (; i < rows_; ++i) body(i, std::integral_constant<int, 0>{});
+      for (; i + parts <= rows_; i += parts) {
+        MAD_UNROLL
+        for (int n = 0; n < parts; ++n) body(i + n, n);
+      }
+      for (; i < rows_; ++i) body(i, 0);
     }
   }
 
@@ -58,11 +64,13 @@ public:
   struct Sum {
     Packet part[parts];
     MAD_ALWAYS_INLINE inline Sum() {
-      unroll<parts>([&](auto n) MAD_ALWAYS_INLINE { part[n] = L::zero(); });
+      MAD_UNROLL
+      for (int n = 0; n < parts; ++n) part[n] = L::zero();
     }
     MAD_ALWAYS_INLINE inline Packet total() const {
       Packet sum = part[0];
-      unroll<parts - 1>([&](auto n) MAD_ALWAYS_INLINE { sum = L::add(sum, part[n + 1]); });
+      MAD_UNROLL
+      for (int n = 0; n < parts - 1; ++n) sum = L::add(sum, part[n + 1]);
       return sum;
     }
   };

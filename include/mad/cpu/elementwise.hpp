@@ -1,6 +1,9 @@
 // Copyright 2026 The mad authors. SPDX-License-Identifier: Apache-2.0
 /// \file
 /// A run of elementwise nodes as one loop: every value lives in registers, only what others need is stored.
+///
+/// A layer has tens of runs, so what is compiled for each of them counts: one function, and the loop over columns in
+/// it. Where values lie, and how they go on from row to row, is data.
 #pragma once
 
 #include <mad/cpu/context.hpp>
@@ -8,131 +11,179 @@
 #include <mad/graph/run_table.hpp>
 #include <mad/ops/elementwise.hpp>
 
+#include <algorithm>
+#include <utility>
+
 namespace mad::cpu {
 
 namespace elementwise {
+
+/// How the columns of a load follow those of the run: `narrow` is the number of its own columns where they are tiled,
+/// `copies` how often each of them stands where they are spread.
+struct ColumnPattern {
+  RunColumns columns = RunColumns::same;
+  Index narrow = 0;
+  Index copies = 0;
+};
+
+/// Columns [c, c + size of X) of a load.
+template <ColumnPattern P, class X, class T>
+MAD_ALWAYS_INLINE inline X load(const T* row, Index c) {
+  constexpr bool single_number = std::is_same_v<X, T>;
+  constexpr Index size = single_number ? 1 : Lanes<T>::size;
+  const auto column = [](Index wide) { return P.columns == RunColumns::tiled ? wide % P.narrow : wide / P.copies; };
+  if constexpr (P.columns == RunColumns::single) {
+    if constexpr (single_number)
+      return row[0];
+    else
+      return X::all(row[0]);
+  } else if constexpr (P.columns == RunColumns::same) {
+    if constexpr (single_number)
+      return row[c];
+    else
+      return X::load(row + c);
+  } else if constexpr (single_number) {
+    return row[column(c)];
+  } else if constexpr (P.columns == RunColumns::tiled && P.narrow % size == 0) {
+    return X::load(row + c % P.narrow);
+  } else if constexpr (P.columns == RunColumns::spread && P.copies % size == 0) {
+    return X::all(row[c / P.copies]);
+  } else {
+    alignas(Lanes<T>::alignment) T gathered[size];
+    for (Index i = 0; i < size; ++i) gathered[i] = row[column(c + i)];
+    return X::load(gathered);
+  }
+}
+
+/// The formula of an operation on `value[a]` (and `value[b]`).
+template <const Operation* Op, int Operands, class X>
+MAD_ALWAYS_INLINE inline X evaluate([[maybe_unused]] double number, const X* value, int a, [[maybe_unused]] int b) {
+  if constexpr (Operands == 0)
+    return X(0);
+  else if constexpr (Op == &ops::copy_op || Op == &ops::tile_op || Op == &ops::spread_op)
+    return value[a];
+  else if constexpr (Operands == 1)
+    return ops::Formula<Op>::template apply<X>(number, value[a]);
+  else
+    return ops::Formula<Op>::template apply<X>(number, value[a], value[b]);
+}
+
+template <class X, class T>
+MAD_ALWAYS_INLINE inline void store(const X& x, T* p) {
+  if constexpr (std::is_same_v<X, T>)
+    *p = x;
+  else
+    x.store(p);
+}
+
+/// A value's row as a run goes from row to row.
+template <class T>
+struct Row {
+  T* at;
+  Index step;  ///< to the next row
+  Index turn;  ///< further, behind the last token of a sequence
+};
+
+/// Puts `row` to the first rows of `count` values for a run over rows of `domain`.
+template <class T>
+[[gnu::noinline]] void begin_rows(const Context<T>& context, Domain domain, const Place* places, const Domain* domains,
+                                  int count, Row<T>* row) {
+  for (int i = 0; i < count; ++i) {
+    const View<T> value = locate(context, places[i]);
+    if (domains[i] == domain || (domain != Domain::tokens && domains[i] != Domain::one))
+      row[i] = {value.data, value.stride, 0};
+    else if (domains[i] == Domain::positions)
+      row[i] = {value.row(context.past), value.stride, -context.shape.length * value.stride};
+    else if (domains[i] == Domain::sequences)
+      row[i] = {value.data, 0, value.stride};
+    else
+      row[i] = {value.data, 0, 0};
+  }
+}
 
 template <class Low, int StepIndex, class T>
 struct Run {
   static constexpr RunTable table = make_run_table(Low::graph, Low::plan, StepIndex);
   static constexpr const Node& first = Low::graph.nodes[table.members[0]];
   static constexpr int width = first.width;
+  static constexpr int loads = table.load_count;
+  static constexpr int members = table.count;
 
-  template <class X>
-  MAD_ALWAYS_INLINE static inline X broadcast(T x) {
-    if constexpr (std::is_same_v<X, T>)
-      return x;
-    else
-      return X::all(x);
-  }
-
-  /// Columns [c, c + size of X) of a load.
-  template <int L, class X>
-  MAD_ALWAYS_INLINE static inline X load(const T* row, Index c) {
-    constexpr RunLoad from = table.loads[L];
-    constexpr Index narrow = Low::graph.nodes[from.node].width;
-    constexpr Index size = std::is_same_v<X, T> ? 1 : Lanes<T>::size;
-    if constexpr (from.columns == RunColumns::single) {
-      return broadcast<X>(row[0]);
-    } else if constexpr (from.columns == RunColumns::same) {
-      if constexpr (size == 1)
-        return row[c];
-      else
-        return X::load(row + c);
-    } else {
-      constexpr Index copies = width / narrow;
-      const auto column = [](Index wide) { return from.columns == RunColumns::tiled ? wide % narrow : wide / copies; };
-      if constexpr (size == 1) {
-        return row[column(c)];
-      } else if constexpr (from.columns == RunColumns::tiled && narrow % size == 0) {
-        return X::load(row + c % narrow);
-      } else if constexpr (from.columns == RunColumns::spread && copies % size == 0) {
-        return X::all(row[c / copies]);
-      } else {
-        alignas(Lanes<T>::alignment) T gathered[size];
-        for (Index i = 0; i < size; ++i) gathered[i] = row[column(c + i)];
-        return X::load(gathered);
-      }
+  static constexpr const Node& member(int m) { return Low::graph.nodes[table.members[m]]; }
+  static constexpr bool is_stored(int m) { return Low::plan.location[table.members[m]].space != Space::registers; }
+  static constexpr ColumnPattern pattern(int l) {
+    const Index narrow = Low::graph.nodes[table.loads[l].node].width;
+    switch (table.loads[l].columns) {
+      case RunColumns::tiled:
+        return {RunColumns::tiled, narrow, 0};
+      case RunColumns::spread:
+        return {RunColumns::spread, 0, width / narrow};
+      default:
+        return {table.loads[l].columns, 0, 0};
     }
   }
-
-  template <int M, int K, class X>
-  MAD_ALWAYS_INLINE static inline X argument(const X* value, const X* loaded) {
-    constexpr int from = table.argument[M][K];
-    if constexpr (from >= 0)
-      return value[from];
-    else
-      return loaded[~from];
+  /// Where argument k of a member stands: loads come first, then members.
+  static constexpr int argument(int m, int k) {
+    const int from = table.argument[m][k];
+    return from >= 0 ? loads + from : ~from;
   }
-
-  template <int M, class X>
-  MAD_ALWAYS_INLINE static inline X evaluate(const X* value, const X* loaded) {
-    constexpr const Node& n = Low::graph.nodes[table.members[M]];
-    if constexpr (n.op == &ops::zeros_op) {
-      return X(0);
-    } else if constexpr (n.op == &ops::copy_op || n.op == &ops::tile_op || n.op == &ops::spread_op) {
-      return argument<M, 0>(value, loaded);
-    } else if constexpr (n.operands == 1) {
-      return ops::Formula<n.op>::template apply<X>(n.number[0], argument<M, 0>(value, loaded));
-    } else {
-      return ops::Formula<n.op>::template apply<X>(n.number[0], argument<M, 0>(value, loaded),
-                                                   argument<M, 1>(value, loaded));
-    }
+  /// Rows that the run goes along: all loads, then the members that are stored.
+  static constexpr int row_of(int m) {
+    int row = loads;
+    for (int i = 0; i < m; ++i) row += is_stored(i);
+    return row;
   }
+  static constexpr int row_count = row_of(members);
+  struct Values {
+    Place place[row_count];
+    Domain domain[row_count];
+  };
+  static constexpr Values values = [] {
+    Values v{};
+    const auto set = [&](int row, int id) {
+      v.place[row] = Place(Low::graph, Low::plan, id);
+      v.domain[row] = Low::graph.nodes[id].domain;
+    };
+    for (int l = 0; l < loads; ++l) set(l, table.loads[l].node);
+    for (int m = 0; m < members; ++m)
+      if (is_stored(m)) set(row_of(m), table.members[m]);
+    return v;
+  }();
 
   /// All loads come before all stores: a result may lie on an operand.
-  template <class X>
-  MAD_ALWAYS_INLINE static inline void columns(const T* const* from, T* const* to, Index c) {
-    X loaded[table.load_count + 1];
-    X value[table.count];
-    unroll<table.load_count>([&](auto l) MAD_ALWAYS_INLINE { loaded[l()] = load<l(), X>(from[l()], c); });
-    unroll<table.count>([&](auto m) MAD_ALWAYS_INLINE { value[m()] = evaluate<m(), X>(value, loaded); });
-    unroll<table.count>([&](auto m) MAD_ALWAYS_INLINE {
-      if constexpr (Low::plan.location[table.members[m()]].space != Space::registers) {
-        if constexpr (std::is_same_v<X, T>)
-          to[m()][c] = value[m()];
-        else
-          value[m()].store(to[m()] + c);
-      }
-    });
+  template <class X, int... L, int... M>
+  MAD_ALWAYS_INLINE static inline void columns(T* const* row, Index c, std::integer_sequence<int, L...>,
+                                               std::integer_sequence<int, M...>) {
+    X value[loads + members];
+    ((value[L] = load<pattern(L), X>(row[L], c)), ...);
+    ((value[loads + M] =
+          evaluate<member(M).op, member(M).operands, X>(member(M).number[0], value, argument(M, 0), argument(M, 1))),
+     ...);
+    ((is_stored(M) ? store(value[loads + M], row[row_of(M)] + c) : void()), ...);
   }
 
   static void run(const Context<T>& context) {
-    const T* sources[table.load_count + 1];
-    T* targets[table.count];
-    unroll<table.load_count>(
-        [&](auto l) MAD_ALWAYS_INLINE { sources[l()] = locate<Low, table.loads[l()].node>(context).data; });
-    unroll<table.count>([&](auto m) MAD_ALWAYS_INLINE {
-      if constexpr (Low::plan.location[table.members[m()]].space != Space::registers)
-        targets[m()] = locate<Low, table.members[m()]>(context).data;
-    });
-    const Index length = context.shape.length;
+    constexpr auto all_loads = std::make_integer_sequence<int, loads>{};
+    constexpr auto all_members = std::make_integer_sequence<int, members>{};
+    constexpr Index size = Lanes<T>::size;
+    Row<T> row[row_count];
+    begin_rows(context, first.domain, values.place, values.domain, row_count, row);
     const Index rows = context.rows(first.domain);
-    const T* from[table.load_count + 1];
-    T* to[table.count];
-    for (Index r = 0; r < rows; ++r) {
-      const Index position = first.domain == Domain::tokens ? context.past + r % length : r;
-      const Index sequence = first.domain == Domain::tokens ? r / length : r;
-      unroll<table.load_count>([&](auto l) MAD_ALWAYS_INLINE {
-        constexpr Domain domain = Low::graph.nodes[table.loads[l()].node].domain;
-        constexpr bool whole = domain == first.domain;
-        constexpr Index stride = Low::plan.location[table.loads[l()].node].stride;
-        const Index row = whole                         ? r
-                          : domain == Domain::positions ? position
-                          : domain == Domain::sequences ? sequence
-                                                        : 0;
-        from[l()] = sources[l()] + row * stride;
-      });
-      unroll<table.count>([&](auto m) MAD_ALWAYS_INLINE {
-        constexpr Location place = Low::plan.location[table.members[m()]];
-        if constexpr (place.space != Space::registers) to[m()] = targets[m()] + r * place.stride;
-      });
-      constexpr Index size = Lanes<T>::size;
-      Index c = 0;
-      if constexpr (width >= size)
-        for (; c + size <= width; c += size) columns<Pack<T>>(from, to, c);
-      if constexpr (width % size != 0)
-        for (; c < width; ++c) columns<T>(from, to, c);
+    const Index length = first.domain == Domain::tokens ? context.shape.length : rows;
+    for (Index r = 0; r < rows; r += length) {
+      for (Index t = 0; t < length; ++t) {
+        T* at[row_count];
+        for (int i = 0; i < row_count; ++i) {
+          at[i] = row[i].at;
+          row[i].at += row[i].step;
+        }
+        Index c = 0;
+        if constexpr (width >= size)
+          for (; c + size <= width; c += size) columns<Pack<T>>(at, c, all_loads, all_members);
+        if constexpr (width % size != 0)
+          for (; c < width; ++c) columns<T>(at, c, all_loads, all_members);
+      }
+      for (int i = 0; i < row_count; ++i) row[i].at += row[i].turn;
     }
   }
 };

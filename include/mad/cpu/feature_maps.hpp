@@ -98,11 +98,12 @@ void dpfp_backward(Index rows, Index heads, View<const T> d_y, View<const T> x, 
       const T* ahead = products + h * dpfp_shifts * ring_size;
       for_packets<T>(twice, [&](auto at, Index i) MAD_ALWAYS_INLINE {
         auto sum = at.all(T(0));
-        unroll<dpfp_shifts>([&](auto k) MAD_ALWAYS_INLINE {
-          constexpr Index j = k + 1;
+        MAD_UNROLL
+        for (int k = 0; k < dpfp_shifts; ++k) {
+          const Index j = k + 1;
           sum = pmadd(at.load(from + k * twice + i), at.load(r + i - j), sum);
           sum = padd(sum, at.load(ahead + k * ring_size + i + j));
-        });
+        }
         at.store(d_r + i, sum);
       });
       const T* input = x.row(row) + h * Width;

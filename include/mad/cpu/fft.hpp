@@ -128,7 +128,8 @@ MAD_ALWAYS_INLINE inline void fft_join4(ComplexPacket<T>* x, const ComplexPacket
   x[1] = add_i(odd, odd_turned);
   x[2] = even - even_turned;
   x[3] = sub_i(odd, odd_turned);
-  if constexpr (!Trivial) unroll<3>([&](auto j) MAD_ALWAYS_INLINE { x[j + 1] = times_conjugate(x[j + 1], t[j]); });
+  if constexpr (!Trivial) MAD_UNROLL
+  for (int j = 0; j < 3; ++j) x[j + 1] = times_conjugate(x[j + 1], t[j]);
 }
 
 template <bool Split, bool Trivial = false, class T>
@@ -151,20 +152,22 @@ MAD_ALWAYS_INLINE inline void fft_leaf(ComplexPacket<T>* x, Index block, const T
   } else {
     const ComplexPacket<T> s = broadcast(table + entry * block + 2);
     if constexpr (Split) {
-      unroll<4>([&](auto j) MAD_ALWAYS_INLINE {
+      MAD_UNROLL
+      for (int j = 0; j < 4; ++j) {
         const ComplexPacket<T> low = x[j], high = x[j + 4] * s;
         x[j] = low + high;
         x[j + 4] = low - high;
-      });
+      }
     }
     fft_radix4<Split>(x, table + entry * (2 * block));
     fft_radix4<Split>(x + 4, table + entry * (2 * block + 1));
     if constexpr (!Split) {
-      unroll<4>([&](auto j) MAD_ALWAYS_INLINE {
+      MAD_UNROLL
+      for (int j = 0; j < 4; ++j) {
         const ComplexPacket<T> sum = x[j] + x[j + 4], difference = x[j] - x[j + 4];
         x[j] = sum;
         x[j + 4] = times_conjugate(difference, s);
-      });
+      }
     }
   }
 }
@@ -177,13 +180,15 @@ void fft_pass(T* data, Index quarter, Index block, const T* table) {
   const ComplexPacket<T> t[3] = {broadcast(entry), broadcast(entry + 2), broadcast(entry + 4)};
   for (Index k = 0; k < quarter; ++k) {
     ComplexPacket<T> x[4];
-    unroll<4>([&](auto j) MAD_ALWAYS_INLINE { x[j] = ComplexPacket<T>::load(data + (k + j * quarter) * step); });
+    MAD_UNROLL
+    for (int j = 0; j < 4; ++j) x[j] = ComplexPacket<T>::load(data + (k + j * quarter) * step);
     if constexpr (Split) {
       fft_split4(x, t);
     } else {
       fft_join4(x, t);
     }
-    unroll<4>([&](auto j) MAD_ALWAYS_INLINE { x[j].store(data + (k + j * quarter) * step); });
+    MAD_UNROLL
+    for (int j = 0; j < 4; ++j) x[j].store(data + (k + j * quarter) * step);
   }
 }
 
@@ -217,9 +222,11 @@ struct FftLeaf {
   const T* table;
   void operator()(T* data, Index block) const {
     ComplexPacket<T> x[Size];
-    unroll<Size>([&](auto j) MAD_ALWAYS_INLINE { x[j] = ComplexPacket<T>::load(data + j * complex_packet_stride<T>); });
+    MAD_UNROLL
+    for (int j = 0; j < Size; ++j) x[j] = ComplexPacket<T>::load(data + j * complex_packet_stride<T>);
     fft_leaf<Split, Size>(x, block, table);
-    unroll<Size>([&](auto j) MAD_ALWAYS_INLINE { x[j].store(data + j * complex_packet_stride<T>); });
+    MAD_UNROLL
+    for (int j = 0; j < Size; ++j) x[j].store(data + j * complex_packet_stride<T>);
   }
 };
 

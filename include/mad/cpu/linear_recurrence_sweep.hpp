@@ -130,25 +130,27 @@ template <int Rows, SweepDecay Decay, SweepOrder Order, SweepTask Task, class T>
   const Packet scale = L::all(sweep.scale);
 
   Packet s[Rows];
-  unroll<Rows>([&](auto r) MAD_ALWAYS_INLINE { s[r] = L::load(state + r * L::size); });
+  MAD_UNROLL
+  for (int r = 0; r < Rows; ++r) s[r] = L::load(state + r * L::size);
   for (Index t = 0; t < sweep.tokens; ++t) {
     const Packet lanes = L::load(b);
     [[maybe_unused]] Packet factor;
     if constexpr (Decay == SweepDecay::all) factor = L::all(*w);
     if constexpr (Decay == SweepDecay::lanes) factor = L::load(w);
     Packet sum[2] = {L::zero(), L::zero()}, pairs[2] = {L::zero(), L::zero()};
-    const auto decay = [&](auto r) MAD_ALWAYS_INLINE {
+    const auto decay = [&](int r) MAD_ALWAYS_INLINE {
       if constexpr (Decay == SweepDecay::rows) s[r] = L::mul(s[r], L::all(w[r]));
       if constexpr (Decay == SweepDecay::lanes || Decay == SweepDecay::all) s[r] = L::mul(s[r], factor);
       if constexpr (Task == SweepTask::record) L::store(recorded + r * L::size, s[r]);
     };
-    const auto add = [&](auto r) MAD_ALWAYS_INLINE { s[r] = L::mul_add(L::all(a[r]), lanes, s[r]); };
-    const auto read = [&](auto r) MAD_ALWAYS_INLINE {
+    const auto add = [&](int r) MAD_ALWAYS_INLINE { s[r] = L::mul_add(L::all(a[r]), lanes, s[r]); };
+    const auto read = [&](int r) MAD_ALWAYS_INLINE {
       if constexpr (Task != SweepTask::update) sum[r % 2] = L::mul_add(L::all(c[r]), s[r], sum[r % 2]);
       if constexpr (Task == SweepTask::pair)
         pairs[r % 2] = L::mul_add(L::load(recorded + r * L::size), s[r], pairs[r % 2]);
     };
-    unroll<Rows>([&](auto r) MAD_ALWAYS_INLINE {
+    MAD_UNROLL
+    for (int r = 0; r < Rows; ++r) {
       if constexpr (Order == SweepOrder::read_decay_add) {
         read(r);
         decay(r);
@@ -159,7 +161,7 @@ template <int Rows, SweepDecay Decay, SweepOrder Order, SweepTask Task, class T>
         read(r);
         if constexpr (Order == SweepOrder::add_read_decay) decay(r);
       }
-    });
+    }
     if constexpr (Task != SweepTask::update) {
       const Packet total = L::mul(scale, L::add(sum[0], sum[1]));
       L::store(out, accumulate ? L::add(L::load(out), total) : total);
@@ -177,7 +179,8 @@ template <int Rows, SweepDecay Decay, SweepOrder Order, SweepTask Task, class T>
     b += sweep.b.row_stride;
     if constexpr (Decay != SweepDecay::none) w += sweep.decay.row_stride;
   }
-  unroll<Rows>([&](auto r) MAD_ALWAYS_INLINE { L::store(state + r * L::size, s[r]); });
+  MAD_UNROLL
+  for (int r = 0; r < Rows; ++r) L::store(state + r * L::size, s[r]);
 }
 
 /// The same tile over chunks: all tokens of a chunk read the state before it, then it decays once and all are added.
@@ -191,7 +194,8 @@ template <int Rows, SweepDecay Decay, SweepTask Task, class T>
   T* recorded = sweep.recorded;
   if constexpr (Task == SweepTask::pair) recorded += (sweep.chunks() - 1) * tile;
   Packet s[Rows];
-  unroll<Rows>([&](auto r) MAD_ALWAYS_INLINE { s[r] = L::load(state + r * L::size); });
+  MAD_UNROLL
+  for (int r = 0; r < Rows; ++r) s[r] = L::load(state + r * L::size);
   Index begin = 0;
   for (Index chunk = 0; begin < sweep.tokens; ++chunk) {
     const Index end = std::min(chunk == 0 ? sweep.first_chunk : begin + chunk_tokens, sweep.tokens);
@@ -200,7 +204,8 @@ template <int Rows, SweepDecay Decay, SweepTask Task, class T>
       T* out = sweep.out.at(begin, lane_panel);
       for (Index t = begin; t < end; ++t) {
         Packet sum[2] = {L::zero(), L::zero()};
-        unroll<Rows>([&](auto r) MAD_ALWAYS_INLINE { sum[r % 2] = L::mul_add(L::all(c[r]), s[r], sum[r % 2]); });
+        MAD_UNROLL
+        for (int r = 0; r < Rows; ++r) sum[r % 2] = L::mul_add(L::all(c[r]), s[r], sum[r % 2]);
         const Packet total = L::mul(scale, L::add(sum[0], sum[1]));
         L::store(out, accumulate ? L::add(L::load(out), total) : total);
         c += sweep.c.row_stride;
@@ -209,29 +214,33 @@ template <int Rows, SweepDecay Decay, SweepTask Task, class T>
     }
     if constexpr (Task == SweepTask::pair) {
       Packet pairs = L::zero();
-      unroll<Rows>([&](auto r) MAD_ALWAYS_INLINE { pairs = L::mul_add(L::load(recorded + r * L::size), s[r], pairs); });
+      MAD_UNROLL
+      for (int r = 0; r < Rows; ++r) pairs = L::mul_add(L::load(recorded + r * L::size), s[r], pairs);
       T* paired = sweep.paired.at(chunk, lane_panel);
       const Packet total = L::mul(scale, pairs);
       L::store(paired, accumulate ? L::add(L::load(paired), total) : total);
       recorded -= tile;
     }
     const T* w = decay_factors<Decay>(sweep, chunk, row_panel, lane_panel);
-    unroll<Rows>([&](auto r) MAD_ALWAYS_INLINE {
+    MAD_UNROLL
+    for (int r = 0; r < Rows; ++r) {
       s[r] = L::mul(s[r], Decay == SweepDecay::rows ? L::all(w[r]) : L::load(w));
       if constexpr (Task == SweepTask::record) L::store(recorded + r * L::size, s[r]);
-    });
+    }
     if constexpr (Task == SweepTask::record) recorded += tile;
     const T* a = sweep.a.at(begin, row_panel);
     const T* b = sweep.b.at(begin, lane_panel);
     for (Index t = begin; t < end; ++t) {
       const Packet lanes = L::load(b);
-      unroll<Rows>([&](auto r) MAD_ALWAYS_INLINE { s[r] = L::mul_add(L::all(a[r]), lanes, s[r]); });
+      MAD_UNROLL
+      for (int r = 0; r < Rows; ++r) s[r] = L::mul_add(L::all(a[r]), lanes, s[r]);
       a += sweep.a.row_stride;
       b += sweep.b.row_stride;
     }
     begin = end;
   }
-  unroll<Rows>([&](auto r) MAD_ALWAYS_INLINE { L::store(state + r * L::size, s[r]); });
+  MAD_UNROLL
+  for (int r = 0; r < Rows; ++r) L::store(state + r * L::size, s[r]);
 }
 
 /// Calls tile(rows of the tile, row panel, lane panel, offset) for all tiles of a state of `rows` x `lanes` columns,

@@ -17,18 +17,22 @@ template <int Count, class T>
 MAD_ALWAYS_INLINE inline void outputs(Index in, const T* x, const T* weight, const T* bias, T* y) {
   using namespace Eigen::internal;
   T total[Count];
-  unroll<Count>([&](auto o) MAD_ALWAYS_INLINE { total[o] = bias == nullptr ? T(0) : bias[o]; });
+  MAD_UNROLL
+  for (int o = 0; o < Count; ++o) total[o] = bias == nullptr ? T(0) : bias[o];
   for_stretches<T>(in, [&]<class Packet>(PacketAccess<Packet> access, Index begin, Index end) MAD_ALWAYS_INLINE {
     Packet sum[Count];
-    unroll<Count>([&](auto o) MAD_ALWAYS_INLINE { sum[o] = access.all(T(0)); });
+    MAD_UNROLL
+    for (int o = 0; o < Count; ++o) sum[o] = access.all(T(0));
     for (Index i = begin; i < end; i += access.size) {
       const Packet element = access.load(x + i);
-      unroll<Count>([&](auto o)
-                        MAD_ALWAYS_INLINE { sum[o] = pmadd(element, access.load(weight + o * in + i), sum[o]); });
+      MAD_UNROLL
+      for (int o = 0; o < Count; ++o) sum[o] = pmadd(element, access.load(weight + o * in + i), sum[o]);
     }
-    unroll<Count>([&](auto o) MAD_ALWAYS_INLINE { total[o] += predux(sum[o]); });
+    MAD_UNROLL
+    for (int o = 0; o < Count; ++o) total[o] += predux(sum[o]);
   });
-  unroll<Count>([&](auto o) MAD_ALWAYS_INLINE { y[o] = total[o]; });
+  MAD_UNROLL
+  for (int o = 0; o < Count; ++o) y[o] = total[o];
 }
 
 }  // namespace linear_step_detail

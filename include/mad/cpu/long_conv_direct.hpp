@@ -15,25 +15,35 @@ void toeplitz_rows(Index t, View<const T> filter, View<const T> x, View<T> y) {
   using L = Lanes<T>;
   using Packet = typename L::Packet;
   Packet sum[Rows], taps[Rows];
-  unroll<Rows>([&](auto i) MAD_ALWAYS_INLINE { sum[i] = L::zero(); });
+  MAD_UNROLL
+  for (int i = 0; i < Rows; ++i) sum[i] = L::zero();
   // Inputs before row t reach all the rows. The window holds taps t-s .. t-s+Rows-1, entry i for row t+i.
-  const auto step = [&](Index s, auto phase) MAD_ALWAYS_INLINE {
-    constexpr int newest = (Rows - phase % Rows) % Rows;  // where the tap t-s goes; the others moved up by one row
+  const auto step = [&](Index s, int phase) MAD_ALWAYS_INLINE {
+    const int newest = (Rows - phase % Rows) % Rows;  // where the tap t-s goes; the others moved up by one row
     taps[newest] = L::load(filter.row(t - s));
     const Packet input = L::load(x.row(s));
-    unroll<Rows>([&](auto i) MAD_ALWAYS_INLINE { sum[i] = L::mul_add(taps[(newest + i) % Rows], input, sum[i]); });
+    MAD_UNROLL
+    for (int i = 0; i < Rows; ++i) sum[i] = L::mul_add(taps[(newest + i) % Rows], input, sum[i]);
   };
-  unroll<Rows - 1>([&](auto i) MAD_ALWAYS_INLINE { taps[i + 1] = L::load(filter.row(t + 1 + i)); });
+  MAD_UNROLL
+  for (int i = 0; i < Rows - 1; ++i) taps[i + 1] = L::load(filter.row(t + 1 + i));
   for (Index s = 0; s < t; s += Rows) {
-    unroll<Rows>([&](auto j) MAD_ALWAYS_INLINE { step(s + j, j); });
+    MAD_UNROLL
+    for (int j = 0; j < Rows; ++j) step(s + j, j);
   }
   // The triangle on the diagonal.
-  unroll<Rows>([&](auto i) MAD_ALWAYS_INLINE { taps[i] = L::load(filter.row(i)); });
-  unroll<Rows>([&](auto j) MAD_ALWAYS_INLINE {
+  MAD_UNROLL
+  for (int i = 0; i < Rows; ++i) taps[i] = L::load(filter.row(i));
+  MAD_UNROLL
+  for (int j = 0; j < Rows; ++j) {
     const Packet input = L::load(x.row(t + j));
-    unroll<Rows - j>([&](auto i) MAD_ALWAYS_INLINE { sum[i + j] = L::mul_add(taps[i], input, sum[i + j]); });
-  });
-  unroll<Rows>([&](auto i) MAD_ALWAYS_INLINE { L::store(y.row(t + i), sum[i]); });
+    MAD_UNROLL
+    for (int i = 0; i < Rows; ++i) {
+      if (i >= j) sum[i] = L::mul_add(taps[i - j], input, sum[i]);
+    }
+  }
+  MAD_UNROLL
+  for (int i = 0; i < Rows; ++i) L::store(y.row(t + i), sum[i]);
 }
 
 /// `y[t] = sum_{s<=t} filter[t-s] x[s]` for rows `0 .. length-1`, in each lane of one register. The views may run

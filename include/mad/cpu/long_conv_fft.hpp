@@ -119,23 +119,26 @@ void conv_first_pass(SequencePair<const T> x, Index length, Index count, T* data
     const bool whole = ConvRows<T>::are_whole(x, length, count, k, part);
     const SequencePair<const T> rows = whole ? every(part, k, x) : edge.gather(x, length, count, k, part);
     Complex in[8];
-    unroll<8>([&](auto m) MAD_ALWAYS_INLINE {
+    MAD_UNROLL
+    for (int m = 0; m < 8; ++m) {
       const T *a = rows.a.row(m), *b = rows.b.row(m);
       L::prefetch(a + conv_prefetch_rows * x.a.stride);
       L::prefetch(b + conv_prefetch_rows * x.b.stride);
       in[m] = {L::load(a), L::load(b)};
-    });
+    }
     T* out = data + k * complex_packet_stride<T>;
     unroll<4>([&](auto q) MAD_ALWAYS_INLINE {
       Complex z[4];
-      unroll<4>([&](auto m) MAD_ALWAYS_INLINE {
-        if constexpr (q == 0) z[m] = in[m] + in[m + 4];
-        if constexpr (q == 1) z[m] = in[m] - in[m + 4];
-        if constexpr (q == 2) z[m] = sub_i(in[m], in[m + 4]);
-        if constexpr (q == 3) z[m] = add_i(in[m], in[m + 4]);
-      });
+      MAD_UNROLL
+      for (int m = 0; m < 4; ++m) {
+        if (q == 0) z[m] = in[m] + in[m + 4];
+        if (q == 1) z[m] = in[m] - in[m + 4];
+        if (q == 2) z[m] = sub_i(in[m], in[m + 4]);
+        if (q == 3) z[m] = add_i(in[m], in[m + 4]);
+      }
       fft_radix4<true, q == 0>(z, table + Twiddles<T>::entry * q);
-      unroll<4>([&](auto m) MAD_ALWAYS_INLINE { z[m].store(out + (4 * q + m) * pitch); });
+      MAD_UNROLL
+      for (int m = 0; m < 4; ++m) z[m].store(out + (4 * q + m) * pitch);
     });
   }
 }
@@ -152,25 +155,28 @@ void conv_last_pass(const T* data, Index n, const T* table, SequencePair<T> y, I
     const T* in = data + k * complex_packet_stride<T>;
     unroll<4>([&](auto q) MAD_ALWAYS_INLINE {
       Complex z[4];
-      unroll<4>([&](auto m) MAD_ALWAYS_INLINE { z[m] = Complex::load(in + (4 * q + m) * pitch); });
+      MAD_UNROLL
+      for (int m = 0; m < 4; ++m) z[m] = Complex::load(in + (4 * q + m) * pitch);
       fft_radix4<false, q == 0>(z, table + Twiddles<T>::entry * q);
-      unroll<4>([&](auto m) MAD_ALWAYS_INLINE {
-        if constexpr (q == 0) sum[m] = sum[m + 4] = z[m];
-        if constexpr (q > 0) sum[m] = sum[m] + z[m];
-        if constexpr (q == 1) sum[m + 4] = sum[m + 4] - z[m];
-        if constexpr (q == 2) sum[m + 4] = add_i(sum[m + 4], z[m]);
-        if constexpr (q == 3) sum[m + 4] = sub_i(sum[m + 4], z[m]);
-      });
+      MAD_UNROLL
+      for (int m = 0; m < 4; ++m) {
+        if (q == 0) sum[m] = sum[m + 4] = z[m];
+        if (q > 0) sum[m] = sum[m] + z[m];
+        if (q == 1) sum[m + 4] = sum[m + 4] - z[m];
+        if (q == 2) sum[m + 4] = add_i(sum[m + 4], z[m]);
+        if (q == 3) sum[m + 4] = sub_i(sum[m + 4], z[m]);
+      }
     });
     const bool whole = ConvRows<T>::are_whole(y, length, count, k, part);
     const SequencePair<T> rows = whole ? every(part, k, y) : edge.copied();
-    unroll<8>([&](auto m) MAD_ALWAYS_INLINE {
+    MAD_UNROLL
+    for (int m = 0; m < 8; ++m) {
       T *a = rows.a.row(m), *b = rows.b.row(m);
       L::prefetch_for_write(a + conv_prefetch_rows * y.a.stride);
       L::prefetch_for_write(b + conv_prefetch_rows * y.b.stride);
       L::store(a, sum[m].re);
       L::store(b, sum[m].im);
-    });
+    }
     if (!whole) edge.scatter(y, length, count, k, part);
   }
 }
@@ -197,17 +203,19 @@ struct ConvLeaf {
     const HermitianBlock where = hermitian_block(block);
     const T* h = spectrum + where.stored * Size * step;
     ComplexPacket<T> x[Size];
-    unroll<Size>([&](auto j) MAD_ALWAYS_INLINE { x[j] = ComplexPacket<T>::load(data + j * step); });
+    MAD_UNROLL
+    for (int j = 0; j < Size; ++j) x[j] = ComplexPacket<T>::load(data + j * step);
     fft_leaf<true, Size>(x, block, table);
     if (where.mirrored) {
-      unroll<Size>([&](auto j) MAD_ALWAYS_INLINE {
-        x[j] = times_conjugate(x[j], ComplexPacket<T>::load(h + (Size - 1 - j) * step));
-      });
+      MAD_UNROLL
+      for (int j = 0; j < Size; ++j) x[j] = times_conjugate(x[j], ComplexPacket<T>::load(h + (Size - 1 - j) * step));
     } else {
-      unroll<Size>([&](auto j) MAD_ALWAYS_INLINE { x[j] = x[j] * ComplexPacket<T>::load(h + j * step); });
+      MAD_UNROLL
+      for (int j = 0; j < Size; ++j) x[j] = x[j] * ComplexPacket<T>::load(h + j * step);
     }
     fft_leaf<false, Size>(x, block, table);
-    unroll<Size>([&](auto j) MAD_ALWAYS_INLINE { x[j].store(data + j * step); });
+    MAD_UNROLL
+    for (int j = 0; j < Size; ++j) x[j].store(data + j * step);
   }
 };
 
@@ -230,29 +238,35 @@ struct ConvBackwardLeaf {
     T* d_h = d_spectrum + where.stored * Size * step;
     Complex x[Size];
     alignas(Lanes<T>::alignment) T input[Size * step];
-    unroll<Size>([&](auto j) MAD_ALWAYS_INLINE { x[j] = Complex::load(data + distance + j * step); });
+    MAD_UNROLL
+    for (int j = 0; j < Size; ++j) x[j] = Complex::load(data + distance + j * step);
     fft_leaf<true, Size>(x, block, table);
-    unroll<Size>([&](auto j) MAD_ALWAYS_INLINE { x[j].store(input + j * step); });
-    unroll<Size>([&](auto j) MAD_ALWAYS_INLINE { x[j] = Complex::load(data + j * step); });
+    MAD_UNROLL
+    for (int j = 0; j < Size; ++j) x[j].store(input + j * step);
+    MAD_UNROLL
+    for (int j = 0; j < Size; ++j) x[j] = Complex::load(data + j * step);
     fft_leaf<true, Size>(x, block, table);
     // The gradient is conj(u) x, or its conjugate u conj(x) where the conjugate frequency is stored.
     if (where.mirrored) {
-      unroll<Size>([&](auto j) MAD_ALWAYS_INLINE {
-        constexpr Index at = (Size - 1 - j) * step;
+      MAD_UNROLL
+      for (int j = 0; j < Size; ++j) {
+        const Index at = (Size - 1 - j) * step;
         const Complex u = Complex::load(input + j * step), sum = Complex::load(d_h + at);
         (sum + times_conjugate(u, x[j])).store(d_h + at);
         x[j] = x[j] * Complex::load(h + at);
-      });
+      }
     } else {
-      unroll<Size>([&](auto j) MAD_ALWAYS_INLINE {
-        constexpr Index at = j * step;
+      MAD_UNROLL
+      for (int j = 0; j < Size; ++j) {
+        const Index at = j * step;
         const Complex u = Complex::load(input + at), sum = Complex::load(d_h + at);
         (sum + times_conjugate(x[j], u)).store(d_h + at);
         x[j] = times_conjugate(x[j], Complex::load(h + at));
-      });
+      }
     }
     fft_leaf<false, Size>(x, block, table);
-    unroll<Size>([&](auto j) MAD_ALWAYS_INLINE { x[j].store(data + j * step); });
+    MAD_UNROLL
+    for (int j = 0; j < Size; ++j) x[j].store(data + j * step);
   }
 };
 

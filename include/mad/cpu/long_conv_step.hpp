@@ -33,18 +33,19 @@ void long_conv_step(Index batch, Index longest, Index position, Index channels, 
         const T* input = history + group + c;
         const auto lanes = [count](int p) { return p == size - 1 ? count : L::size; };
         typename L::Packet sum[size];
-        unroll<size>([&](auto p) MAD_ALWAYS_INLINE {
+        MAD_UNROLL
+        for (int p = 0; p < size; ++p)
           sum[p] = L::mul(L::load(skip + c + p * L::size, lanes(p)),
                           L::load(input + position * channels + p * L::size, lanes(p)));
-        });
         for (Index s = 0; s <= position; ++s) {
           const T* taps = filter.row(position - s) + c;
-          unroll<size>([&](auto p) MAD_ALWAYS_INLINE {
+          MAD_UNROLL
+          for (int p = 0; p < size; ++p)
             sum[p] = L::mul_add(L::load(taps + p * L::size, lanes(p)),
                                 L::load(input + s * channels + p * L::size, lanes(p)), sum[p]);
-          });
         }
-        unroll<size>([&](auto p) MAD_ALWAYS_INLINE { L::store(y.row(b) + group + c + p * L::size, sum[p], lanes(p)); });
+        MAD_UNROLL
+        for (int p = 0; p < size; ++p) L::store(y.row(b) + group + c + p * L::size, sum[p], lanes(p));
       });
     }
   }

@@ -50,28 +50,31 @@ template <int Rows, int Registers, class T>
   Packet sum[Rows * Registers];
   // Only the narrowest panel may have columns that do not exist.
   const Index count = Registers == 1 ? columns : L::size;
-  unroll<Rows * Registers>([&](auto i) MAD_ALWAYS_INLINE {
-    constexpr int r = i / Registers, v = i % Registers;
+  MAD_UNROLL
+  for (int i = 0; i < Rows * Registers; ++i) {
+    const int r = i / Registers, v = i % Registers;
     sum[i] = L::zero();
     if (start == Start::present) sum[i] = L::load(c.row(r) + v * L::size, count);
     if (start == Start::bias) sum[i] = L::load(bias + v * L::size, count);
-  });
+  }
   for (Index k = 0; k < depth; ++k) {
     Packet b[Registers];
-    unroll<Registers>([&](auto v) MAD_ALWAYS_INLINE { b[v] = L::load(panel + v * L::size); });
+    MAD_UNROLL
+    for (int v = 0; v < Registers; ++v) b[v] = L::load(panel + v * L::size);
     const T* left = a.data + k * a.column_stride;
-    unroll<Rows>([&](auto r) MAD_ALWAYS_INLINE {
+    MAD_UNROLL
+    for (int r = 0; r < Rows; ++r) {
       const Packet element = L::all(left[r * a.row_stride]);
-      unroll<Registers>([&](auto v) MAD_ALWAYS_INLINE {
-        sum[r * Registers + v] = L::mul_add(element, b[v], sum[r * Registers + v]);
-      });
-    });
+      MAD_UNROLL
+      for (int v = 0; v < Registers; ++v) sum[r * Registers + v] = L::mul_add(element, b[v], sum[r * Registers + v]);
+    }
     panel += Registers * L::size;
   }
-  unroll<Rows * Registers>([&](auto i) MAD_ALWAYS_INLINE {
-    constexpr int r = i / Registers, v = i % Registers;
+  MAD_UNROLL
+  for (int i = 0; i < Rows * Registers; ++i) {
+    const int r = i / Registers, v = i % Registers;
     L::store(c.row(r) + v * L::size, sum[i], count);
-  });
+  }
 }
 
 /// All rows of C against one panel.

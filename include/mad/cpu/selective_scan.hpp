@@ -75,7 +75,8 @@ public:
   void load_states(const T* from, Index b, T* states) const {
     for (Index p = 0; p < panels_; ++p) {
       Packet state[Group];
-      unroll<Group>([&](auto n) MAD_ALWAYS_INLINE { state[n] = L::zero(); });
+      MAD_UNROLL
+      for (int n = 0; n < Group; ++n) state[n] = L::zero();
       if (from) load_transposed(from, b, p, state);
       store_packets(at(states, p), state);
     }
@@ -116,7 +117,8 @@ public:
           const T* c = in_.c.row(row) + first_;
           T* out = y.row(row) + p * L::size;
           Packet sum = first_ == 0 ? L::mul(skip, u) : L::load(out, count(p));
-          unroll<Group>([&](auto n) MAD_ALWAYS_INLINE { sum = L::mul_add(state[n], L::all(c[n]), sum); });
+          MAD_UNROLL
+          for (int n = 0; n < Group; ++n) sum = L::mul_add(state[n], L::all(c[n]), sum);
           L::store(out, sum, count(p));
         }
       }
@@ -156,10 +158,12 @@ private:
   }
 
   static void load_packets(const T* from, Packet* to) {
-    unroll<Group>([&](auto n) MAD_ALWAYS_INLINE { to[n] = L::load(from + n * L::size); });
+    MAD_UNROLL
+    for (int n = 0; n < Group; ++n) to[n] = L::load(from + n * L::size);
   }
   static void store_packets(T* to, const Packet* from) {
-    unroll<Group>([&](auto n) MAD_ALWAYS_INLINE { L::store(to + n * L::size, from[n]); });
+    MAD_UNROLL
+    for (int n = 0; n < Group; ++n) L::store(to + n * L::size, from[n]);
   }
 
   /// Reads (.., channels, states) of sequence `b`; lanes beyond the last channel become zero.
@@ -183,9 +187,9 @@ private:
   /// One step: `state = exp(dt a) state + input b`, `input = dt u`.
   static MAD_ALWAYS_INLINE inline void advance(const Packet* a, const Packet& dt, const Packet& input, const T* b,
                                                Packet* state) {
-    unroll<Group>([&](auto n) MAD_ALWAYS_INLINE {
+    MAD_UNROLL
+    for (int n = 0; n < Group; ++n)
       state[n] = L::mul_add(input, L::all(b[n]), L::mul(L::exp(L::mul(dt, a[n])), state[n]));
-    });
   }
 
   /// Runs a chunk forward and keeps, per row and state, the decay and the decayed state: the state is that plus input.
@@ -196,13 +200,14 @@ private:
     for (Index row = begin; row < end; ++row, tape += 2 * packets) {
       const Packet dt = token(in_.dt, row, panel), input = L::mul(dt, token(in_.u, row, panel));
       const T* b = in_.b.row(row) + first_;
-      unroll<Group>([&](auto n) MAD_ALWAYS_INLINE {
+      MAD_UNROLL
+      for (int n = 0; n < Group; ++n) {
         const Packet decay = L::exp(L::mul(dt, a[n]));
         const Packet decayed = L::mul(decay, state[n]);
         L::store(tape + 2 * n * L::size, decay);
         L::store(tape + (2 * n + 1) * L::size, decayed);
         state[n] = L::mul_add(input, L::all(b[n]), decayed);
-      });
+      }
     }
   }
 
@@ -224,7 +229,8 @@ private:
       const T* kept = tape + 2 * (row - begin) * packets;
       T* maps = d_maps + 2 * (row - begin) * packets;
       Packet d_input = L::zero(), d_dt = L::zero();
-      unroll<Group>([&](auto n) MAD_ALWAYS_INLINE {
+      MAD_UNROLL
+      for (int n = 0; n < Group; ++n) {
         const Packet decayed = L::load(kept + (2 * n + 1) * L::size), b_n = L::all(b[n]);
         const Packet state = L::mul_add(input, b_n, decayed);
         const Packet d = L::mul_add(gradient, L::all(c[n]), carry[n]);
@@ -237,7 +243,7 @@ private:
         d_dt = L::mul_add(d_exponent, a[n], d_dt);
         sum_a[n] = L::mul_add(d_exponent, dt, sum_a[n]);
         carry[n] = L::mul(d, L::load(kept + 2 * n * L::size));
-      });
+      }
       Packet d_u = L::mul(dt, d_input);
       d_dt = L::mul_add(u, d_input, d_dt);
       T* out_u = out.u.row(row) + panel * L::size;

@@ -53,25 +53,29 @@ void short_conv_columns(const Shape& shape, Index count, View<const T> x, const 
   using L = Lanes<T>;
   using Packet = typename L::Packet;
   Packet tap[Packets * Kernel], offset[Packets];
-  unroll<Packets>([&](auto p) MAD_ALWAYS_INLINE {
-    unroll<Kernel>([&](auto j) MAD_ALWAYS_INLINE {
+  MAD_UNROLL
+  for (int p = 0; p < Packets; ++p) {
+    MAD_UNROLL
+    for (int j = 0; j < Kernel; ++j)
       tap[p * Kernel + j] = L::load(taps + j * taps_stride + p * L::size, p == Packets - 1 ? count : L::size);
-    });
     offset[p] = bias ? L::load(bias + p * L::size, p == Packets - 1 ? count : L::size) : L::zero();
-  });
+  }
   for (Index b = 0; b < shape.batch; ++b) {
     Packet window[Packets * Kernel];  // the last Kernel inputs of the sequence; zero before its beginning
-    unroll<Packets * Kernel>([&](auto i) MAD_ALWAYS_INLINE { window[i] = L::zero(); });
+    MAD_UNROLL
+    for (int i = 0; i < Packets * Kernel; ++i) window[i] = L::zero();
     for (Index row = b * shape.length; row < (b + 1) * shape.length; ++row) {
-      unroll<Packets>([&](auto p) MAD_ALWAYS_INLINE {
+      MAD_UNROLL
+      for (int p = 0; p < Packets; ++p) {
         const Index lanes = p == Packets - 1 ? count : L::size;
-        unroll<Kernel - 1>([&](auto j) MAD_ALWAYS_INLINE { window[p * Kernel + j] = window[p * Kernel + j + 1]; });
+        MAD_UNROLL
+        for (int j = 0; j < Kernel - 1; ++j) window[p * Kernel + j] = window[p * Kernel + j + 1];
         window[p * Kernel + Kernel - 1] = L::load(x.row(row) + p * L::size, lanes);
         Packet sum = offset[p];
-        unroll<Kernel>([&](auto j)
-                           MAD_ALWAYS_INLINE { sum = L::mul_add(tap[p * Kernel + j], window[p * Kernel + j], sum); });
+        MAD_UNROLL
+        for (int j = 0; j < Kernel; ++j) sum = L::mul_add(tap[p * Kernel + j], window[p * Kernel + j], sum);
         L::store(y.row(row) + p * L::size, sum, lanes);
-      });
+      }
     }
   }
 }
@@ -84,43 +88,50 @@ void short_conv_columns_backward(const Shape& shape, Index count, View<const T> 
   using L = Lanes<T>;
   using Packet = typename L::Packet;
   Packet tap[Packets * Kernel], d_tap[Packets * Kernel], d_bias[Packets];
-  unroll<Packets>([&](auto p) MAD_ALWAYS_INLINE {
-    unroll<Kernel>([&](auto j) MAD_ALWAYS_INLINE {
+  MAD_UNROLL
+  for (int p = 0; p < Packets; ++p) {
+    MAD_UNROLL
+    for (int j = 0; j < Kernel; ++j) {
       tap[p * Kernel + j] = L::load(taps + j * taps_stride + p * L::size, p == Packets - 1 ? count : L::size);
       d_tap[p * Kernel + j] = L::zero();
-    });
+    }
     d_bias[p] = L::zero();
-  });
+  }
   for (Index b = 0; b < shape.batch; ++b) {
     Packet window[Packets * Kernel];  // entry j: the output gradient j rows ahead; zero beyond the end
-    unroll<Packets * Kernel>([&](auto i) MAD_ALWAYS_INLINE { window[i] = L::zero(); });
+    MAD_UNROLL
+    for (int i = 0; i < Packets * Kernel; ++i) window[i] = L::zero();
     for (Index row = (b + 1) * shape.length - 1; row >= b * shape.length; --row) {
-      unroll<Packets>([&](auto p) MAD_ALWAYS_INLINE {
+      MAD_UNROLL
+      for (int p = 0; p < Packets; ++p) {
         const Index lanes = p == Packets - 1 ? count : L::size;
-        unroll<Kernel - 1>([&](auto i) MAD_ALWAYS_INLINE {
-          constexpr int j = Kernel - 1 - i;
+        MAD_UNROLL
+        for (int i = 0; i < Kernel - 1; ++i) {
+          const int j = Kernel - 1 - i;
           window[p * Kernel + j] = window[p * Kernel + j - 1];
-        });
+        }
         window[p * Kernel] = L::load(d_y.row(row) + p * L::size, lanes);
         const Packet input = L::load(x.row(row) + p * L::size, lanes);
         T* out = d_x.row(row) + p * L::size;
         Packet sum = add_to_d_x ? L::load(out, lanes) : L::zero();
-        unroll<Kernel>([&](auto j) MAD_ALWAYS_INLINE {
+        MAD_UNROLL
+        for (int j = 0; j < Kernel; ++j) {
           const Packet ahead = window[p * Kernel + Kernel - 1 - j];
           sum = L::mul_add(tap[p * Kernel + j], ahead, sum);
           d_tap[p * Kernel + j] = L::mul_add(input, ahead, d_tap[p * Kernel + j]);
-        });
+        }
         d_bias[p] = L::add(d_bias[p], window[p * Kernel]);
         L::store(out, sum, lanes);
-      });
+      }
     }
   }
-  unroll<Packets>([&](auto p) MAD_ALWAYS_INLINE {
-    unroll<Kernel>([&](auto j) MAD_ALWAYS_INLINE {
+  MAD_UNROLL
+  for (int p = 0; p < Packets; ++p) {
+    MAD_UNROLL
+    for (int j = 0; j < Kernel; ++j)
       L::store(d_taps + j * taps_stride + p * L::size, d_tap[p * Kernel + j], p == Packets - 1 ? count : L::size);
-    });
     L::store(d_taps + Kernel * taps_stride + p * L::size, d_bias[p], p == Packets - 1 ? count : L::size);
-  });
+  }
 }
 
 /// One register of channels, any number of taps.

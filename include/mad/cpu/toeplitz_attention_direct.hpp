@@ -85,9 +85,9 @@ public:
       T* sums = d_taps + before + t0 - (s + key + group - 1);
       for (Index i = 0; i < diagonal_packets * lanes; i += lanes) {
         Packet sum = ploadu<Packet>(sums + i);
-        unroll<static_cast<int>(group)>([&](auto u) MAD_ALWAYS_INLINE {
+        MAD_UNROLL
+        for (int u = 0; u < static_cast<int>(group); ++u)
           sum = padd(sum, ploadu<Packet>(tile + (key + u) * row_pitch + margin + i - (group - 1 - u)));
-        });
         pstoreu(sums + i, sum);
       }
     }
@@ -142,9 +142,9 @@ void toeplitz_attention_direct(const Shape& shape, const ToeplitzAttentionSizes&
           for (Index s = 0; s < count; s += Block::group) {
             Packet score[Block::group];
             block.products(q_columns, k_rows + (tile + s) * pitch, pset1<Packet>(T(0)), score);
-            unroll<Block::group>([&](auto u) MAD_ALWAYS_INLINE {
+            MAD_UNROLL
+            for (int u = 0; u < Block::group; ++u)
               pstore(weights + (s + u) * lanes, pmul(score[u], Filter::factors(taps, t0, tile + s + u)));
-            });
           }
           block.accumulate(weights, v_rows + tile * pitch, count, pset1<Packet>(T(1)), y_columns);
         }
@@ -212,12 +212,13 @@ void toeplitz_attention_direct_backward(const Shape& shape, const ToeplitzAttent
             Packet score[Block::group], d_weight[Block::group];
             block.products(q_columns, k_rows + (tile + s) * pitch, pset1<Packet>(T(0)), score);
             block.products(d_y_columns, v_rows + (tile + s) * pitch, pset1<Packet>(T(0)), d_weight);
-            unroll<Block::group>([&](auto u) MAD_ALWAYS_INLINE {
+            MAD_UNROLL
+            for (int u = 0; u < Block::group; ++u) {
               const Packet factor = Filter::factors(taps, t0, tile + s + u);
               pstore(weights + (s + u) * lanes, pmul(score[u], factor));
               pstore(d_scores + (s + u) * lanes, pmul(d_weight[u], factor));
               pstoreu(Filter::tile_row(d_factors, s + u), pmul(score[u], d_weight[u]));
-            });
+            }
           }
           block.accumulate(d_scores, k_rows + tile * pitch, count, pset1<Packet>(T(1)), d_q_columns);
           block.accumulate_keys(weights, d_scores, d_y_rows + t0 * pitch, q_rows + t0 * pitch, count,
