@@ -19,11 +19,11 @@ namespace mad::cpu {
 namespace elementwise {
 
 /// How the columns of a load follow those of the run: `narrow` is the number of its own columns where they are tiled,
-/// `copies` how often each of them stands where they are spread.
+/// `copies` how often each of them stands where they are spread; 1 otherwise.
 struct ColumnPattern {
   RunColumns columns = RunColumns::same;
-  Index narrow = 0;
-  Index copies = 0;
+  Index narrow = 1;
+  Index copies = 1;
 };
 
 /// Columns [c, c + size of X) of a load.
@@ -115,11 +115,11 @@ struct Run {
     const Index narrow = Low::graph.nodes[table.loads[l].node].width;
     switch (table.loads[l].columns) {
       case RunColumns::tiled:
-        return {RunColumns::tiled, narrow, 0};
+        return {RunColumns::tiled, narrow, 1};
       case RunColumns::spread:
-        return {RunColumns::spread, 0, width / narrow};
+        return {RunColumns::spread, 1, width / narrow};
       default:
-        return {table.loads[l].columns, 0, 0};
+        return {table.loads[l].columns, 1, 1};
     }
   }
   /// Where argument k of a member stands: loads come first, then members.

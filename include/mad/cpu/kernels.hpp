@@ -115,8 +115,13 @@ struct Kernel<&ops::sum_op> {
     constexpr Domain from = C::operand(0).domain;
     constexpr Domain to = C::node.domain;
     constexpr bool add = !per_batch(to) && from != to;
-    sum<from, to, C::operand(0).width, C::node.width, static_cast<Fold>(C::node.attribute[0]), add>(
-        call.shape(), call.template in<0>(), call.out());
+    constexpr Index wide = C::operand(0).width, narrow = C::node.width;
+    const auto x = call.template in<0>();
+    using T = std::remove_const_t<std::remove_pointer_t<decltype(x.data)>>;
+    if constexpr (narrow == wide || narrow == 1)
+      sum<T>(call.shape(), from, to, wide, narrow, add, x, call.out());
+    else
+      sum_folded<wide, narrow, static_cast<Fold>(C::node.attribute[0]), T>(call.shape(), from, to, add, x, call.out());
   }
 };
 
@@ -147,8 +152,7 @@ struct Kernel<&ops::accumulate_op> {
   static void run(const C& call) {
     const auto from = call.template in<0>();
     const auto to = call.out();
-    for (Index r = 0; r < call.rows(); ++r)
-      for (Index c = 0; c < C::node.width; ++c) to.row(r)[c] += from.row(r)[c];
+    for (Index r = 0; r < call.rows(); ++r) add_elements(to.row(r), from.row(r), C::node.width);
   }
 };
 

@@ -4,9 +4,11 @@
 #pragma once
 
 #include <mad/core/message.hpp>
+#include <mad/cpu/packet_loop.hpp>
 #include <mad/cpu/threads.hpp>
 #include <mad/cpu/worker.hpp>
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -252,19 +254,18 @@ private:
     const Index size = shared_.layout.size;
     const Index chunks = (size + chunk - 1) / chunk;
     const Index more = (shared_.accumulator_size + chunk - 1) / chunk;
-    using Row = Eigen::Map<Eigen::Array<T, Eigen::Dynamic, 1>>;
     threads_.run(chunks + more, [&](Index task, int) {
       const bool parameters = task < chunks;
       const Index begin = (parameters ? task : task - chunks) * chunk;
       const Index count = std::min(chunk, (parameters ? size : shared_.accumulator_size) - begin);
       const auto part = [&](Index lane) {
         Lane<T>& l = lanes_[static_cast<std::size_t>(lane)];
-        return Row((parameters ? l.gradients : l.accumulators).data() + begin, count);
+        return (parameters ? l.gradients : l.accumulators).data() + begin;
       };
-      Row sum = parameters ? Row(gradients_.data() + begin, count) : part(0);
-      if (parameters && used > 0) sum = part(0);
-      if (parameters && used == 0) sum.setZero();
-      for (Index lane = 1; lane < used; ++lane) sum += part(lane);
+      T* sum = parameters ? gradients_.data() + begin : part(0);
+      if (parameters && used > 0) std::copy_n(part(0), count, sum);
+      if (parameters && used == 0) std::fill_n(sum, count, T(0));
+      for (Index lane = 1; lane < used; ++lane) add_elements<T>(sum, part(lane), count);
     });
   }
 

@@ -77,6 +77,14 @@ MAD_ALWAYS_INLINE inline T sum_packets(Index n, const Term& term) {
   return sum;
 }
 
+/// Adds the n elements at `from` to those at `to`.
+template <class T>
+[[gnu::noinline]] void add_elements(T* to, const T* from, Index n) {
+  for_packets<T>(n, [&](auto at, Index i) MAD_ALWAYS_INLINE {
+    at.store(to + i, Eigen::internal::padd(at.load(to + i), at.load(from + i)));
+  });
+}
+
 /// The largest of the n >= 1 elements at x.
 template <class T>
 T largest_element(const T* x, Index n) {

@@ -29,35 +29,60 @@ struct Context {
   }
 };
 
-namespace context_detail {
+/// Where a value of a layer lies, as plain data: what differs from layer to layer is read, not compiled again.
+struct Place {
+  Space space = Space::scratch;
+  Domain domain = Domain::tokens;
+  int stride = 0;                         ///< in elements
+  int slot = 0;                           ///< of a prepared value; of a parameter its index
+  Index before = 0;                       ///< bytes per row of the domain that lie before it in its arena
+  Index column = 0;                       ///< bytes to the right in its row
+  const Parameter* parameters = nullptr;  ///< all of the layer's
 
-template <class Low, int Id>
-Index parameter_offset(const Shape& shape) {
-  constexpr Location l = Low::plan.location[Id];
-  if constexpr (l.space == Space::constant)
-    return Low::parameters.parameters[l.base].offset(shape.max_length) + l.column;
-  else
-    return aligned_offset(Low::parameters.parameters, l.base, shape.max_length) + l.column;
-}
+  constexpr Place() = default;
+  template <class Low, class P>
+  static constexpr Place of(int id) {
+    const Location& l = Low::plan.location[id];
+    Place place;
+    place.space = l.space;
+    place.domain = l.domain;
+    place.stride = l.stride;
+    place.slot = l.base;
+    place.parameters = Low::parameters.parameters;
+    if (!place.is_parameter() && l.space != Space::prepared) place.before = Layout<Low, P>::bytes_before(id);
+    place.column =
+        l.column * static_cast<int>(Layout<Low, P>::is_short(id) ? sizeof(typename P::Activation) : sizeof(float));
+    return place;
+  }
 
-}  // namespace context_detail
+  constexpr bool is_parameter() const {
+    return space == Space::parameter || space == Space::parameter_gradient || space == Space::constant;
+  }
+  /// Bytes before a parameter of 32 bits in the layer's part of the arena.
+  Index parameter_offset(const Shape& shape) const {
+    const Index elements = space == Space::constant
+                               ? parameters[slot].offset(shape.max_length)
+                               : aligned_offset({parameters, static_cast<std::size_t>(slot)}, slot, shape.max_length);
+    return elements * static_cast<Index>(sizeof(float)) + column;
+  }
+};
 
-/// The memory of a lowered layer's value.
-template <class Low, int Id, class P>
-View<Stored<Low, Id, P>> locate(const Context<P>& c) {
-  using T = Stored<Low, Id, P>;
-  constexpr Location l = Low::plan.location[Id];
-  if constexpr (l.space == Space::parameter || l.space == Space::parameter_gradient || l.space == Space::constant) {
-    float* base = l.space == Space::parameter_gradient
-                      ? c.parameter_gradients
-                      : const_cast<float*>(l.space == Space::parameter ? c.parameters : c.constants);
-    return {base + context_detail::parameter_offset<Low, Id>(c.shape), l.stride};
-  } else if constexpr (l.space == Space::prepared) {
-    return {reinterpret_cast<T*>(c.prepared[l.base]), l.stride};
-  } else {
-    constexpr Index before = Layout<Low, P>::bytes_before(Id);
-    std::byte* base = c.arena[static_cast<int>(l.space)][static_cast<int>(l.domain)];
-    return {reinterpret_cast<T*>(base + before * rows_of(l.domain, c.shape)) + l.column, l.stride};
+/// The memory of a value.
+template <class P>
+std::byte* locate(const Context<P>& c, const Place& place) {
+  const auto bytes = [](const float* p) { return reinterpret_cast<std::byte*>(const_cast<float*>(p)); };
+  switch (place.space) {
+    case Space::parameter:
+      return bytes(c.parameters) + place.parameter_offset(c.shape);
+    case Space::constant:
+      return bytes(c.constants) + place.parameter_offset(c.shape);
+    case Space::parameter_gradient:
+      return bytes(c.parameter_gradients) + place.parameter_offset(c.shape);
+    case Space::prepared:
+      return c.prepared[place.slot];
+    default:
+      return c.arena[static_cast<int>(place.space)][static_cast<int>(place.domain)] +
+             place.before * rows_of(place.domain, c.shape) + place.column;
   }
 }
 
@@ -96,12 +121,14 @@ struct Call {
 
   template <int K>
   View<const In<K>> in() const {
-    return locate<Low, Low::graph.nodes[Id].operand[K]>(context);
+    const Place& place = places.at[K];
+    return {reinterpret_cast<const In<K>*>(locate(context, place)), place.stride};
   }
   /// Output K: 0 is the node itself, K the K-th `result` behind it.
   template <int K = 0>
   View<Out<K>> out() const {
-    return locate<Low, Id + K>(context);
+    const Place& place = places.at[node.operands + K];
+    return {reinterpret_cast<Out<K>*>(locate(context, place)), place.stride};
   }
   template <int K>
   static constexpr const Node& output() {
@@ -110,7 +137,7 @@ struct Call {
   /// True if the operation has a K-th further output.
   template <int K>
   static constexpr bool is_result() {
-    return Low::graph.nodes[Id + K].op->kind == Kind::result && Low::graph.nodes[Id + K].operand[0] == Id;
+    return is_result_at(K);
   }
   /// True if operand K is a parameter (or part of one): then `factor` gives it in the type of matrix products.
   template <int K>
@@ -119,8 +146,28 @@ struct Call {
   }
   template <int K>
   const typename P::Activation* factor() const {
-    return context.factors + context_detail::parameter_offset<Low, Low::graph.nodes[Id].operand[K]>(context.shape);
+    return context.factors + places.at[K].parameter_offset(context.shape) / static_cast<Index>(sizeof(float));
   }
+
+private:
+  static constexpr bool is_result_at(int k) {
+    return Id + k < Low::graph.size && Low::graph.nodes[Id + k].op->kind == Kind::result &&
+           Low::graph.nodes[Id + k].operand[0] == Id;
+  }
+  static constexpr int count_outputs() {
+    int count = 1;
+    while (is_result_at(count)) ++count;
+    return count;
+  }
+  static constexpr int outputs = count_outputs();
+  struct Places {
+    Place at[node.operands + outputs];
+    constexpr Places() {
+      for (int k = 0; k < node.operands; ++k) at[k] = Place::of<Low, P>(node.operand[k]);
+      for (int k = 0; k < outputs; ++k) at[node.operands + k] = Place::of<Low, P>(Id + k);
+    }
+  };
+  static constexpr Places places{};
 };
 
 /// The device's kernel of an operation: `template <class C> static void run(const C& call)` with a `Call`, which puts
