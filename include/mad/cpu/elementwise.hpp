@@ -101,6 +101,27 @@ template <class T>
   }
 }
 
+/// Calls body(rows) for each row of a run over rows of `domain`: `rows[i]` is the row of value i that belongs to it.
+template <int Count, class T, class Body>
+MAD_ALWAYS_INLINE inline void for_rows(const Context<T>& context, Domain domain, const Place* places,
+                                       const Domain* domains, const Body& body) {
+  Row<T> row[Count];
+  begin_rows(context, domain, places, domains, Count, row);
+  const Index rows = context.rows(domain);
+  const Index length = domain == Domain::tokens ? context.shape.length : rows;
+  for (Index r = 0; r < rows; r += length) {
+    for (Index t = 0; t < length; ++t) {
+      T* at[Count];
+      for (int i = 0; i < Count; ++i) {
+        at[i] = row[i].at;
+        row[i].at += row[i].step;
+      }
+      body(at);
+    }
+    for (int i = 0; i < Count; ++i) row[i].at += row[i].turn;
+  }
+}
+
 template <class Low, int StepIndex, class T>
 struct Run {
   static constexpr RunTable table = make_run_table(Low::graph, Low::plan, StepIndex);
@@ -166,25 +187,13 @@ struct Run {
     constexpr auto all_loads = std::make_integer_sequence<int, loads>{};
     constexpr auto all_members = std::make_integer_sequence<int, members>{};
     constexpr Index size = Lanes<T>::size;
-    Row<T> row[row_count];
-    begin_rows(context, first.domain, values.place, values.domain, row_count, row);
-    const Index rows = context.rows(first.domain);
-    const Index length = first.domain == Domain::tokens ? context.shape.length : rows;
-    for (Index r = 0; r < rows; r += length) {
-      for (Index t = 0; t < length; ++t) {
-        T* at[row_count];
-        for (int i = 0; i < row_count; ++i) {
-          at[i] = row[i].at;
-          row[i].at += row[i].step;
-        }
-        Index c = 0;
-        if constexpr (width >= size)
-          for (; c + size <= width; c += size) columns<Pack<T>>(at, c, all_loads, all_members);
-        if constexpr (width % size != 0)
-          for (; c < width; ++c) columns<T>(at, c, all_loads, all_members);
-      }
-      for (int i = 0; i < row_count; ++i) row[i].at += row[i].turn;
-    }
+    for_rows<row_count>(context, first.domain, values.place, values.domain, [&](T* const* at) MAD_ALWAYS_INLINE {
+      Index c = 0;
+      if constexpr (width >= size)
+        for (; c + size <= width; c += size) columns<Pack<T>>(at, c, all_loads, all_members);
+      if constexpr (width % size != 0)
+        for (; c < width; ++c) columns<T>(at, c, all_loads, all_members);
+    });
   }
 };
 
