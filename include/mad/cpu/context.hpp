@@ -68,7 +68,8 @@ template <class T>
       data = c.parameter_gradients + place.fixed + place.per_max_length * c.grid;
       break;
     case Space::prepared:
-      return {c.prepared[l.base], l.stride};
+      data = c.prepared[l.base];
+      break;
     default:
       data = c.arena[static_cast<int>(l.space)][static_cast<int>(l.domain)] + l.base * c.rows(l.domain);
   }
@@ -123,24 +124,16 @@ struct Call : Operands<T> {
   /// True if the operation has a K-th further output.
   template <int K>
   static constexpr bool is_result() {
-    return is_result_at(K);
+    return has_result(Low::graph, Id, K);
   }
 
 private:
-  static constexpr bool is_result_at(int k) {
-    return Id + k < Low::graph.size && Low::graph.nodes[Id + k].op->kind == Kind::result &&
-           Low::graph.nodes[Id + k].operand[0] == Id;
-  }
-  static constexpr int output_count() {
-    int count = 1;
-    while (is_result_at(count)) ++count;
-    return count;
-  }
   static constexpr auto places = [] {
-    std::array<Place, static_cast<std::size_t>(node.operands + output_count())> result;
+    constexpr int outputs = output_count(Low::graph, Id);
+    std::array<Place, static_cast<std::size_t>(node.operands + outputs)> result;
     std::size_t next = 0;
     for (int k = 0; k < node.operands; ++k) result[next++] = Place(Low::graph, Low::plan, node.operand[k]);
-    for (int k = 0; k < output_count(); ++k) result[next++] = Place(Low::graph, Low::plan, Id + k);
+    for (int k = 0; k < outputs; ++k) result[next++] = Place(Low::graph, Low::plan, Id + k);
     return result;
   }();
 };

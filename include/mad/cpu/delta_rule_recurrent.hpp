@@ -56,8 +56,10 @@ MAD_ALWAYS_INLINE inline void delta_rule_token(PacketAccess<Packet> access, Inde
   using namespace Eigen::internal;
   Packet read[4] = {access.all(T(0)), access.all(T(0)), access.all(T(0)), access.all(T(0))};
   Index i = 0;
-  for (; i + 4 <= key_width; i += 4) MAD_UNROLL
-  for (int n = 0; n < 4; ++n) read[n] = pmadd(access.all(key[i + n]), access.load(state + (i + n) * stride), read[n]);
+  for (; i + 4 <= key_width; i += 4) {
+    MAD_UNROLL
+    for (int n = 0; n < 4; ++n) read[n] = pmadd(access.all(key[i + n]), access.load(state + (i + n) * stride), read[n]);
+  }
   for (; i < key_width; ++i) read[0] = pmadd(access.all(key[i]), access.load(state + i * stride), read[0]);
   const Packet found = padd(padd(read[0], read[1]), padd(read[2], read[3]));
   const Packet kept = access.all(decay);
@@ -70,8 +72,10 @@ MAD_ALWAYS_INLINE inline void delta_rule_token(PacketAccess<Packet> access, Inde
     access.store(at, next);
     sum = pmadd(access.all(query[row]), next, sum);
   };
-  for (i = 0; i + 4 <= key_width; i += 4) MAD_UNROLL
-  for (int n = 0; n < 4; ++n) update(i + n, out[n]);
+  for (i = 0; i + 4 <= key_width; i += 4) {
+    MAD_UNROLL
+    for (int n = 0; n < 4; ++n) update(i + n, out[n]);
+  }
   for (; i < key_width; ++i) update(i, out[0]);
   access.store(output, pmul(access.all(scale), padd(padd(out[0], out[1]), padd(out[2], out[3]))));
 }

@@ -24,12 +24,16 @@ public:
   static constexpr int parts = Rows == 0 ? 4 : std::min(4, Rows);  // independent sums
 
   MAD_ALWAYS_INLINE inline StateColumns(T* memory, Index rows) : memory_(memory), rows_(rows) {
-    if constexpr (Rows > 0) MAD_UNROLL
-    for (int i = 0; i < Rows; ++i) held_[i] = L::load(memory + i * L::size);
+    if constexpr (Rows > 0) {
+      MAD_UNROLL
+      for (int i = 0; i < Rows; ++i) held_[i] = L::load(memory + i * L::size);
+    }
   }
   MAD_ALWAYS_INLINE inline void keep() const {
-    if constexpr (Rows > 0) MAD_UNROLL
-    for (int i = 0; i < Rows; ++i) L::store(memory_ + i * L::size, held_[i]);
+    if constexpr (Rows > 0) {
+      MAD_UNROLL
+      for (int i = 0; i < Rows; ++i) L::store(memory_ + i * L::size, held_[i]);
+    }
   }
   MAD_ALWAYS_INLINE inline Packet get(Index i) const {
     if constexpr (Rows > 0)

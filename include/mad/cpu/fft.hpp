@@ -128,8 +128,10 @@ MAD_ALWAYS_INLINE inline void fft_join4(ComplexPacket<T>* x, const ComplexPacket
   x[1] = add_i(odd, odd_turned);
   x[2] = even - even_turned;
   x[3] = sub_i(odd, odd_turned);
-  if constexpr (!Trivial) MAD_UNROLL
-  for (int j = 0; j < 3; ++j) x[j + 1] = times_conjugate(x[j + 1], t[j]);
+  if constexpr (!Trivial) {
+    MAD_UNROLL
+    for (int j = 0; j < 3; ++j) x[j + 1] = times_conjugate(x[j + 1], t[j]);
+  }
 }
 
 template <bool Split, bool Trivial = false, class T>

@@ -137,7 +137,7 @@ struct Call {
   /// True if the operation has a K-th further output.
   template <int K>
   static constexpr bool is_result() {
-    return is_result_at(K);
+    return has_result(Low::graph, Id, K);
   }
   /// True if operand K is a parameter (or part of one): then `factor` gives it in the type of matrix products.
   template <int K>
@@ -150,16 +150,7 @@ struct Call {
   }
 
 private:
-  static constexpr bool is_result_at(int k) {
-    return Id + k < Low::graph.size && Low::graph.nodes[Id + k].op->kind == Kind::result &&
-           Low::graph.nodes[Id + k].operand[0] == Id;
-  }
-  static constexpr int count_outputs() {
-    int count = 1;
-    while (is_result_at(count)) ++count;
-    return count;
-  }
-  static constexpr int outputs = count_outputs();
+  static constexpr int outputs = output_count(Low::graph, Id);
   struct Places {
     Place at[node.operands + outputs];
     constexpr Places() {
