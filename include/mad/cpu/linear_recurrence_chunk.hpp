@@ -76,10 +76,10 @@ public:
   /// P[t,s] = scale (q_t . R[t,s] k_s), and on the diagonal scale (q_t . k_t), weighted with the bonus if there is one.
   void scores(Panels<const T> query, Panels<const T> key, Panels<const T> weight, Index panels, T scale,
               Pairs<T>& out) const {
-    sums(panels, scale, out, [&](int s, Index p, Packet* sum) MAD_ALWAYS_INLINE {
+    sums(panels, scale, out, [&](auto s, Index p, Packet* sum) MAD_ALWAYS_INLINE {
       const Packet k = at(key, s, p);
       sum[s] = L::mul_add(at(query, s, p), Bonus ? L::mul(k, L::load(weight.at(0, p))) : k, sum[s]);
-      forwards(s, p, k, [&](int t, const Packet& carried) MAD_ALWAYS_INLINE {
+      forwards(s, p, k, [&](auto t, const Packet& carried) MAD_ALWAYS_INLINE {
         sum[t] = L::mul_add(carried, at(query, t, p), sum[t]);
       });
     });
@@ -87,10 +87,10 @@ public:
 
   /// scale (x_t . y_s)
   void products(Panels<const T> x, Panels<const T> y, Index panels, T scale, Pairs<T>& out) const {
-    sums(panels, scale, out, [&](int s, Index p, Packet* sum) MAD_ALWAYS_INLINE {
+    sums(panels, scale, out, [&](auto s, Index p, Packet* sum) MAD_ALWAYS_INLINE {
       const Packet lanes = at(y, s, p);
-      each([&](int t) MAD_ALWAYS_INLINE {
-        if (t >= s) sum[t] = L::mul_add(lanes, at(x, t, p), sum[t]);
+      each([&](auto t) MAD_ALWAYS_INLINE {
+        if constexpr (t >= s) sum[t] = L::mul_add(lanes, at(x, t, p), sum[t]);
       });
     });
   }
@@ -99,28 +99,28 @@ public:
   void add_earlier(const Pairs<T>& pairs, Panels<const T> x, Index panels, Panels<T> out) const {
     for (Index p = 0; p < panels; ++p) {
       Packet sum[chunk_tokens];
-      each([&](int t) MAD_ALWAYS_INLINE { sum[t] = at(out, t, p); });
-      each([&](int s) MAD_ALWAYS_INLINE {
+      each([&](auto t) MAD_ALWAYS_INLINE { sum[t] = at(out, t, p); });
+      each([&](auto s) MAD_ALWAYS_INLINE {
         const Packet lanes = at(x, s, p);
-        each([&](int t) MAD_ALWAYS_INLINE {
-          if (t >= s) sum[t] = L::mul_add(L::all(pairs[t][s]), lanes, sum[t]);
+        each([&](auto t) MAD_ALWAYS_INLINE {
+          if constexpr (t >= s) sum[t] = L::mul_add(L::all(pairs[t][s]), lanes, sum[t]);
         });
       });
-      each([&](int t) MAD_ALWAYS_INLINE { L::store(out.at(begin_ + t, p), sum[t]); });
+      each([&](auto t) MAD_ALWAYS_INLINE { L::store(out.at(begin_ + t, p), sum[t]); });
     }
   }
   /// out_s += sum over t >= s of pairs[t,s] x_t
   void add_later(const Pairs<T>& pairs, Panels<const T> x, Index panels, Panels<T> out) const {
     for (Index p = 0; p < panels; ++p) {
       Packet sum[chunk_tokens];
-      each([&](int s) MAD_ALWAYS_INLINE { sum[s] = at(out, s, p); });
-      each([&](int t) MAD_ALWAYS_INLINE {
+      each([&](auto s) MAD_ALWAYS_INLINE { sum[s] = at(out, s, p); });
+      each([&](auto t) MAD_ALWAYS_INLINE {
         const Packet lanes = at(x, t, p);
-        each([&](int s) MAD_ALWAYS_INLINE {
-          if (s <= t) sum[s] = L::mul_add(L::all(pairs[t][s]), lanes, sum[s]);
+        each([&](auto s) MAD_ALWAYS_INLINE {
+          if constexpr (s <= t) sum[s] = L::mul_add(L::all(pairs[t][s]), lanes, sum[s]);
         });
       });
-      each([&](int s) MAD_ALWAYS_INLINE { L::store(out.at(begin_ + s, p), sum[s]); });
+      each([&](auto s) MAD_ALWAYS_INLINE { L::store(out.at(begin_ + s, p), sum[s]); });
     }
   }
 
@@ -128,30 +128,29 @@ public:
   void add_query_gradient(const Pairs<T>& pairs, Panels<const T> key, Index panels, Panels<T> d_query) const {
     for (Index p = 0; p < panels; ++p) {
       Packet sum[chunk_tokens];
-      each([&](int t) MAD_ALWAYS_INLINE { sum[t] = at(d_query, t, p); });
-      each([&](int s) MAD_ALWAYS_INLINE {
-        forwards(s, p, at(key, s, p), [&](int t, const Packet& carried) MAD_ALWAYS_INLINE {
+      each([&](auto t) MAD_ALWAYS_INLINE { sum[t] = at(d_query, t, p); });
+      each([&](auto s) MAD_ALWAYS_INLINE {
+        forwards(s, p, at(key, s, p), [&](auto t, const Packet& carried) MAD_ALWAYS_INLINE {
           sum[t] = L::mul_add(L::all(pairs[t][s]), carried, sum[t]);
         });
       });
-      each([&](int t) MAD_ALWAYS_INLINE { L::store(d_query.at(begin_ + t, p), sum[t]); });
+      each([&](auto t) MAD_ALWAYS_INLINE { L::store(d_query.at(begin_ + t, p), sum[t]); });
     }
   }
   /// d_key_s += sum over t > s of pairs[t,s] R[t,s] q_t
   void add_key_gradient(const Pairs<T>& pairs, Panels<const T> query, Index panels, Panels<T> d_key) const {
     for (Index p = 0; p < panels; ++p) {
       Packet sum[chunk_tokens];
-      each([&](int s) MAD_ALWAYS_INLINE { sum[s] = at(d_key, s, p); });
-      each([&](int t) MAD_ALWAYS_INLINE {
+      each([&](auto s) MAD_ALWAYS_INLINE { sum[s] = at(d_key, s, p); });
+      each([&](auto t) MAD_ALWAYS_INLINE {
         Packet carried = at(query, t, p);
-        MAD_UNROLL
-        for (int s = chunk_tokens - 2; s >= 0; --s) {
-          if (s >= t) continue;
-          if (!Bonus || s + 1 < t) carried = L::mul(carried, decay(s + 1, p));
+        unroll<t>([&](auto before) MAD_ALWAYS_INLINE {
+          constexpr int s = t - 1 - before;
+          if constexpr (!Bonus || s + 1 < t) carried = L::mul(carried, decay(s + 1, p));
           sum[s] = L::mul_add(L::all(pairs[t][s]), carried, sum[s]);
-        }
+        });
       });
-      each([&](int s) MAD_ALWAYS_INLINE { L::store(d_key.at(begin_ + s, p), sum[s]); });
+      each([&](auto s) MAD_ALWAYS_INLINE { L::store(d_key.at(begin_ + s, p), sum[s]); });
     }
   }
 
@@ -165,34 +164,34 @@ public:
     for (Index p = 0; p < panels; ++p) {
       Packet d[chunk_tokens], da[chunk_tokens];
       Packet sum = L::load(across.at(begin_ / chunk_tokens, p));
-      each_from_last([&](int r) MAD_ALWAYS_INLINE {
+      each_from_last([&](auto r) MAD_ALWAYS_INLINE {
         d[r] = at(d_query, r, p);
         if constexpr (Bonus) da[r] = sum;
         sum = L::mul_add(at(query, r, p), d[r], sum);
         if constexpr (!Bonus) da[r] = sum;
       });
       sum = L::zero();
-      each([&](int t) MAD_ALWAYS_INLINE {
+      each([&](auto t) MAD_ALWAYS_INLINE {
         da[t] = L::add(da[t], sum);
         sum = L::mul_add(at(key, t, p), at(d_key, t, p), sum);
       });
-      each([&](int s) MAD_ALWAYS_INLINE {
+      each([&](auto s) MAD_ALWAYS_INLINE {
         Packet pair[chunk_tokens];
-        forwards(s, p, at(key, s, p), [&](int r, const Packet& carried) MAD_ALWAYS_INLINE {
+        forwards(s, p, at(key, s, p), [&](auto r, const Packet& carried) MAD_ALWAYS_INLINE {
           const Packet weighted = L::mul(L::all(pairs[r][s]), carried);
           d[r] = L::add(d[r], weighted);
           pair[r] = L::mul(weighted, at(query, r, p));
         });
         Packet beyond = L::zero();
-        each_from_last([&](int r) MAD_ALWAYS_INLINE {
-          if (r > s) {
+        each_from_last([&](auto r) MAD_ALWAYS_INLINE {
+          if constexpr (r > s) {
             beyond = L::add(beyond, pair[r]);
-            const int t = Bonus ? r - 1 : r;
-            if (t > s) da[t] = L::add(da[t], beyond);
+            constexpr int t = Bonus ? r - 1 : r;
+            if constexpr (t > s) da[t] = L::add(da[t], beyond);
           }
         });
       });
-      each([&](int t) MAD_ALWAYS_INLINE {
+      each([&](auto t) MAD_ALWAYS_INLINE {
         L::store(d_query.at(begin_ + t, p), d[t]);
         L::store(d_decay.at(begin_ + t, p), da[t]);
       });
@@ -206,28 +205,28 @@ private:
   }
   MAD_ALWAYS_INLINE inline Packet decay(Index t, Index p) const { return at(decay_, t, p); }
 
-  /// Calls body(t) with the constants t of the tokens that the chunk has.
+  /// Calls body(t) with the constants t of the tokens that the chunk has. Not a loop under MAD_UNROLL: where a body
+  /// loops over panels, g++ leaves the loop around it as it is and compares t and s at run time.
   template <class Body>
   MAD_ALWAYS_INLINE inline void each(const Body& body) const {
-    MAD_UNROLL
-    for (int t = 0; t < chunk_tokens; ++t)
+    unroll<chunk_tokens>([&](auto t) MAD_ALWAYS_INLINE {
       if (t < count_) body(t);
+    });
   }
   template <class Body>
   MAD_ALWAYS_INLINE inline void each_from_last(const Body& body) const {
-    MAD_UNROLL
-    for (int i = 0; i < chunk_tokens; ++i) {
-      const int t = static_cast<int>(chunk_tokens) - 1 - i;
-      if (t < count_) body(t);
-    }
+    unroll<chunk_tokens>([&](auto i) MAD_ALWAYS_INLINE {
+      constexpr int t = static_cast<int>(chunk_tokens) - 1 - i;
+      if (t < count_) body(std::integral_constant<int, t>{});
+    });
   }
   /// Calls body(t, R[t,s] x_s) for t > s.
-  template <class Body>
-  MAD_ALWAYS_INLINE inline void forwards(int s, Index p, const Packet& x, const Body& body) const {
+  template <class S, class Body>
+  MAD_ALWAYS_INLINE inline void forwards(S s, Index p, const Packet& x, const Body& body) const {
     Packet carried = x;
-    each([&](int t) MAD_ALWAYS_INLINE {
-      if (t > s) {
-        if (!Bonus || t > s + 1) carried = L::mul(carried, decay(Bonus ? t - 1 : t, p));
+    each([&](auto t) MAD_ALWAYS_INLINE {
+      if constexpr (t > s) {
+        if constexpr (!Bonus || t > s + 1) carried = L::mul(carried, decay(Bonus ? t - 1 : t, p));
         body(t, carried);
       }
     });
@@ -235,13 +234,12 @@ private:
   /// out[t,s] = scale times the sum over panels and lanes of what `add(s, panel, sums over t)` adds.
   template <class Add>
   MAD_ALWAYS_INLINE inline void sums(Index panels, T scale, Pairs<T>& out, const Add& add) const {
-    each([&](int s) MAD_ALWAYS_INLINE {
+    each([&](auto s) MAD_ALWAYS_INLINE {
       Packet sum[chunk_tokens];
-      MAD_UNROLL
-      for (int t = 0; t < chunk_tokens; ++t) sum[t] = L::zero();
+      unroll<chunk_tokens>([&](auto t) MAD_ALWAYS_INLINE { sum[t] = L::zero(); });
       for (Index p = 0; p < panels; ++p) add(s, p, sum);
-      each([&](int t) MAD_ALWAYS_INLINE {
-        if (t >= s) out[t][s] = scale * L::sum(sum[t]);
+      each([&](auto t) MAD_ALWAYS_INLINE {
+        if constexpr (t >= s) out[t][s] = scale * L::sum(sum[t]);
       });
     });
   }
