@@ -41,13 +41,6 @@ struct Queries {
   Sums mixed[2][Width / 8];
   Sums sum[2];
 
-  __device__ Queries() {
-#pragma unroll
-    for (int m = 0; m < 2; ++m)
-#pragma unroll
-      for (int i = 0; i < 4; ++i) minus_base[m].value[i] = 1e30f;
-  }
-
   /// Takes up 32 rows of shared memory.
   __device__ void take(const BFloat16* rows) {
     Matrices<Width> m[2];
@@ -56,14 +49,22 @@ struct Queries {
     query[1] = m[1].left();
   }
 
-  /// Sets the base of number i of the sums of rows 16 m + lane / 4 + 8 (i / 2) to `bound`, if that is more.
-  __device__ void raise(int m, int i, float bound) {
-    const float base = fmaxf(-minus_base[m].value[i], bound);
-    const float shrink = tensor::power_of_two(-minus_base[m].value[i] - base);
-    minus_base[m].value[i] = -base;
-    sum[m].value[i] *= shrink;
+  /// Sets the base of rows 16 m + lane / 4 + 8 half to `bound`, if that is more. Nothing `is_mixed` yet where they meet
+  /// their first keys. Each number gets its own copy, so that the sums can start from registers as they are.
+  __device__ void raise(int m, int half, float bound, bool is_mixed) {
 #pragma unroll
-    for (int c = 0; c < Width / 8; ++c) mixed[m][c].value[i] *= shrink;
+    for (int i = 2 * half; i < 2 * half + 2; ++i) {
+      if (is_mixed) {
+        const float base = fmaxf(-minus_base[m].value[i], bound);
+        const float shrink = tensor::power_of_two(-minus_base[m].value[i] - base);
+        sum[m].value[i] *= shrink;
+#pragma unroll
+        for (int c = 0; c < Width / 8; ++c) mixed[m][c].value[i] *= shrink;
+        minus_base[m].value[i] = -base;
+      } else {
+        minus_base[m].value[i] = -bound;
+      }
+    }
   }
 
   /// The largest scores of 32 keys. `distance` is that of the lane's first query from its first key.
@@ -116,20 +117,23 @@ struct Queries {
       }
   }
 
-  /// The results of queries t0 and so on that are before `end`.
+  /// The results of queries t0 and so on that are before `end`, to rows of a head.
   __device__ void store(BFloat16* o, std::size_t o_stride, float* lse, std::size_t lse_stride, int t0, int end) const {
     const int lane = static_cast<int>(threadIdx.x) % 32;
+    const int first = t0 + lane / 4;
+    o += static_cast<std::size_t>(first) * o_stride + lane % 4 * 2;
+    lse += static_cast<std::size_t>(first) * lse_stride;
 #pragma unroll
-    for (int i = 0; i < 8; i += 2) {
-      const Sums& total = sum[i / 4];
-      const auto t = static_cast<std::size_t>(t0 + i / 2 * 8 + lane / 4);
-      if (static_cast<int>(t) >= end) break;
-      const float share = 1.0f / total.value[i % 4];
+    for (int row = 0; row < 4; ++row, o += 8 * o_stride, lse += 8 * lse_stride) {
+      if (first + row * 8 >= end) break;
+      const int i = row % 2 * 2;
+      const float total = sum[row / 2].value[i];
+      const float share = tensor::reciprocal(total);
 #pragma unroll
       for (int c = 0; c < Width / 8; ++c)
-        *reinterpret_cast<std::uint32_t*>(o + t * o_stride + c * 8 + lane % 4 * 2) =
-            tensor::pack(mixed[i / 4][c].value[i % 4] * share, mixed[i / 4][c].value[i % 4 + 1] * share);
-      if (lane % 4 == 0) lse[t * lse_stride] = (log2f(total.value[i % 4]) - minus_base[i / 4].value[i % 4]) / log2_e;
+        *reinterpret_cast<std::uint32_t*>(o + c * 8) =
+            tensor::pack(mixed[row / 2][c].value[i] * share, mixed[row / 2][c].value[i + 1] * share);
+      if (lane % 4 == 0) *lse = (tensor::logarithm_to_two(total) - minus_base[row / 2].value[i]) * (1 / log2_e);
     }
   }
 };
@@ -153,7 +157,7 @@ __device__ float load_keys(BFloat16* keys, BFloat16* values, const BFloat16* k, 
   __syncthreads();
 #pragma unroll
   for (int w = 0; w < warps; ++w) square = fmaxf(square, scratch[w]);
-  return sqrtf(square);
+  return tensor::square_root(square);
 }
 
 /// o_t = sum_s p[t,s] v_s and the log-sum-exp of the scores. A warp computes 32 queries at a time, of which a head's
@@ -199,7 +203,9 @@ __global__ void __launch_bounds__(threads, Width == 8 ? 3 : 2)
     const int earliest = max(0, begin - n.window);
     float query_norm = 0;
     Queries<Width> queries;
-    for (int chunk = earliest / share.rows * share.rows; chunk < end; chunk += share.rows) {
+    bool is_mixed = false;
+    const int first_chunk = earliest < share.rows ? 0 : earliest / share.rows * share.rows;
+    for (int chunk = first_chunk; chunk < end; chunk += share.rows) {
       if (chunk != loaded) {
         __syncthreads();
         loaded = chunk;
@@ -207,11 +213,11 @@ __global__ void __launch_bounds__(threads, Width == 8 ? 3 : 2)
             load_keys<Width>(keys, values, k, v, of, chunk, min(chunk + share.rows, last), share, rotation, scratch);
       }
       if (t0 >= last) continue;
-      if (chunk <= earliest) {
+      if (chunk == first_chunk) {
         wait_for_copies<0>();
         turn_row<Width>(own + lane * stride<Width>, min(t0 + lane, last - 1), factor, rotation);
         const auto row = Row<Width>::at(own + lane * stride<Width>);
-        query_norm = sqrtf(row.dot(row)) * 1.001f;  // a bound, however it is rounded
+        query_norm = tensor::square_root(row.dot(row)) * 1.001f;  // a bound, however it is rounded
         __syncwarp();
         queries.take(own);
         __syncwarp();
@@ -230,14 +236,15 @@ __global__ void __launch_bounds__(threads, Width == 8 ? 3 : 2)
         for (int s = s_begin; s < s_end; s += 32)
           queries.find_largest(key + s * stride<Width>, distance - s, n.window, largest);
 #pragma unroll
-      for (int i = 0; i < 8; ++i) {
-        float top = largest[i / 4][i % 4 / 2];
-        top = fmaxf(top, __shfl_xor_sync(0xffffffffu, top, 1));
-        top = fmaxf(top, __shfl_xor_sync(0xffffffffu, top, 2));
-        // Each number gets its own copy, so that the sums can start from registers as they are.
-        const float of_row = __shfl_sync(0xffffffffu, bound, i / 2 * 8 + lane / 4);
-        queries.raise(i / 4, i % 4, bounded ? of_row : top);
+      for (int row = 0; row < 4; ++row) {
+        float base = __shfl_sync(0xffffffffu, bound, row * 8 + lane / 4);
+        if (!bounded) {
+          base = fmaxf(largest[row / 2][row % 2], __shfl_xor_sync(0xffffffffu, largest[row / 2][row % 2], 1));
+          base = fmaxf(base, __shfl_xor_sync(0xffffffffu, base, 2));
+        }
+        queries.raise(row / 2, row % 2, base, is_mixed);
       }
+      is_mixed = true;
       for (int s = s_begin; s < s_end; s += 32) {
         const int at = s * stride<Width>;
         if (bounded && s + 31 <= t0 && s >= t0 + 31 - n.window)

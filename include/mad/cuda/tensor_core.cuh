@@ -139,6 +139,24 @@ __device__ inline float power_of_two(float x) {
   return y;
 }
 
+/// 1 / x, the square root of x and its logarithm to base 2, to about 2 units in the last place: of numbers that are
+/// rounded to bfloat16 in the end.
+__device__ inline float reciprocal(float x) {
+  float y;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+__device__ inline float square_root(float x) {
+  float y;
+  asm("sqrt.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+__device__ inline float logarithm_to_two(float x) {
+  float y;
+  asm("lg2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+
 /// 2^x for -126 <= x <= 127, to 7.5e-5 of it, by the multipliers: these give eight times as many results as the special
 /// functions. x is split into the nearest integer, which goes to the exponent, and the rest, whose power is a cubic
 /// (minimax on [-1/2, 1/2]).
