@@ -17,9 +17,10 @@ namespace mad::testing {
 
 class PlanChecker {
 public:
-  /// Returns what is wrong, or nothing.
-  static std::string check(const Graph& graph, const Plan& plan) {
+  /// Returns what is wrong, or nothing. With \p aside, what may run beside the backward pass may also run after it.
+  static std::string check(const Graph& graph, const Plan& plan, bool aside = false) {
     PlanChecker checker(graph, plan);
+    checker.aside_ = aside;
     checker.run();
     return checker.problem_;
   }
@@ -49,6 +50,9 @@ private:
       if (static_cast<Phase>(p) == Phase::backward) {
         expect(g_.output, Space::output, "the output, after the backward pass,");
         expect(g_.input_gradient, Space::input_gradient, "the gradient of the input");
+        for (int i = 0; aside_ && i < g_.size; ++i)
+          if (plan_.schedule.live[i] && computed(i) && runs_aside(g_, plan_.schedule, i))
+            for (int k = 0; k < g_.nodes[i].operands; ++k) read_all(g_.nodes[i].operand[k], i);
       }
     }
     for (int i = 0; i < g_.size; ++i) {
@@ -286,6 +290,7 @@ private:
 
   const Graph& g_;
   const Plan& plan_;
+  bool aside_ = false;
   Phase phase_ = Phase::none;
   std::map<Address, Element> memory_;
   std::set<int> executed_;

@@ -21,12 +21,12 @@ namespace {
 template <class L, int Width>
 void check_plans() {
   INFO(L::name << ", width " << Width);
-  for (unsigned passes = 0; passes <= all_passes; ++passes) {
+  for (unsigned passes = 0; passes <= (all_passes | room_aside); ++passes) {
     INFO("passes " << passes);
     const auto graph = std::make_unique<Graph>(build_graph<L, Width>(passes));
     REQUIRE(graph->fault == Fault::none);
     const auto plan = std::make_unique<Plan>(make_plan(*graph, passes));
-    REQUIRE(PlanChecker::check(*graph, *plan).empty());
+    REQUIRE(PlanChecker::check(*graph, *plan, (passes & room_aside) != 0).empty());
   }
 }
 
@@ -89,6 +89,15 @@ TEST_CASE("The checker sees every plan that was spoiled by moving one value onto
     }
   }
   CHECK(moved > 5);
+}
+
+TEST_CASE("The checker sees a plan that gives memory away which is still read aside") {
+  const auto graph = std::make_unique<Graph>(build_graph<Residual<Norm::layer_norm, SwiGLU>, 6>(all_passes));
+  const auto plan = std::make_unique<Plan>(make_plan(*graph));
+  REQUIRE(PlanChecker::check(*graph, *plan).empty());
+  CHECK_FALSE(PlanChecker::check(*graph, *plan, true).empty());
+  const auto roomy = std::make_unique<Plan>(make_plan(*graph, all_passes | room_aside));
+  CHECK(PlanChecker::check(*graph, *roomy, true).empty());
 }
 
 TEST_CASE("The checker sees steps that were exchanged, left out, and arenas that are too small") {

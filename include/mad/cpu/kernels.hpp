@@ -43,17 +43,30 @@ constexpr WeightOrder weight_order() {
   return C::node.attribute[ops::linear::weight_in_out] != 0 ? WeightOrder::in_out : WeightOrder::out_in;
 }
 
+/// Adds operand K to the output.
+template <int K, class C>
+void add_operand(const C& call) {
+  const auto addend = call.template in<K>();
+  const auto y = call.out();
+  for (Index r = 0; r < call.rows(); ++r) add_elements(y.row(r), addend.row(r), C::node.width);
+}
+
 }  // namespace binding
 
 template <>
 struct Kernel<&ops::linear_op> {
   template <class C>
   static void run(const C& call) {
+    run_with<C::node.operands>(call);
+  }
+  /// The map of the first `Operands` operands.
+  template <int Operands, class C>
+  static void run_with(const C& call) {
     constexpr Index in = C::operand(0).width;
     const auto x = call.template in<0>();
     using T = std::remove_const_t<std::remove_pointer_t<decltype(x.data)>>;
     const T* bias = nullptr;
-    if constexpr (C::has(2)) bias = call.template in<2>().data;
+    if constexpr (Operands > 2) bias = call.template in<2>().data;
     linear_forward<T>(call.rows(), in, C::node.width, x, call.template in<1>().data, bias, call.out(), call.workspace(),
                       binding::weight_order<C>());
   }
@@ -65,15 +78,42 @@ struct Kernel<&ops::linear_op> {
   }
   template <class C, class T>
   static void step(const C& call, Index, T*) {
+    step_with<C::node.operands, T>(call);
+  }
+  template <int Operands, class T, class C>
+  static void step_with(const C& call) {
     if constexpr (binding::weight_order<C>() == WeightOrder::in_out) {
-      run(call);
+      run_with<Operands>(call);
     } else {
       const T* bias = nullptr;
-      if constexpr (C::has(2)) bias = call.template in<2>().data;
+      if constexpr (Operands > 2) bias = call.template in<2>().data;
       linear_step<T>(call.rows(), C::operand(0).width, C::node.width, call.template in<0>(), call.template in<1>().data,
                      bias, call.out());
     }
   }
+};
+
+template <>
+struct Kernel<&ops::linear_sum_op> {
+  template <class C>
+  static void run(const C& call) {
+    Kernel<&ops::linear_op>::run_with<last<C>>(call);
+    binding::add_operand<last<C>>(call);
+  }
+
+  template <class C, class T>
+  static Index step_state(const Shape&) {
+    return 0;
+  }
+  template <class C, class T>
+  static void step(const C& call, Index, T*) {
+    Kernel<&ops::linear_op>::step_with<last<C>, T>(call);
+    binding::add_operand<last<C>>(call);
+  }
+
+private:
+  template <class C>
+  static constexpr int last = C::node.operands - 1;  ///< the addend
 };
 
 template <>
@@ -196,6 +236,7 @@ struct Kernel<&ops::norm_gradient_op> {
       head_rms_norm_backward<size>(x, weight, dy, call.out(), d_weight, call.rows(), width / size, size, eps);
     else
       group_rms_norm_backward<size>(x, weight, dy, call.out(), d_weight, call.rows(), width, width / size, eps);
+    if constexpr (C::has(3)) binding::add_operand<3>(call);
   }
 };
 

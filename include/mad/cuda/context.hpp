@@ -8,6 +8,8 @@
 #include <mad/cuda/layout.hpp>
 #include <mad/cuda/queue.hpp>
 
+#include <span>
+
 namespace mad::cuda {
 
 /// Memory of one call of one layer, on the device.
@@ -37,6 +39,7 @@ struct Place {
   int slot = 0;                           ///< of a prepared value; of a parameter its index
   Index before = 0;                       ///< bytes per row of the domain that lie before it in its arena
   Index column = 0;                       ///< bytes to the right in its row
+  Index row_bytes = 0;                    ///< from one row to the next
   const Parameter* parameters = nullptr;  ///< all of the layer's
 
   constexpr Place() = default;
@@ -50,8 +53,9 @@ struct Place {
     place.slot = l.base;
     place.parameters = Low::parameters.parameters;
     if (!place.is_parameter() && l.space != Space::prepared) place.before = Layout<Low, P>::bytes_before(id);
-    place.column =
-        l.column * static_cast<int>(Layout<Low, P>::is_short(id) ? sizeof(typename P::Activation) : sizeof(float));
+    const int size = static_cast<int>(Layout<Low, P>::is_short(id) ? sizeof(typename P::Activation) : sizeof(float));
+    place.column = l.column * size;
+    place.row_bytes = l.stride * size;
     return place;
   }
 
@@ -84,6 +88,34 @@ std::byte* locate(const Context<P>& c, const Place& place) {
       return c.arena[static_cast<int>(place.space)][static_cast<int>(place.domain)] +
              place.before * rows_of(place.domain, c.shape) + place.column;
   }
+}
+
+/// All bytes that rows of a value may lie in: what else is in its rows is counted with it.
+template <class P>
+Bytes bytes_of(const Context<P>& c, const Place& place) {
+  const std::byte* begin = locate(c, place);
+  if (place.space == Space::prepared) return {begin, begin + 1};  // nothing else ever lies there
+  begin -= place.column;
+  if (!place.is_parameter()) return {begin, begin + rows_of(place.domain, c.shape) * place.row_bytes};
+  return {begin, begin + place.parameters[place.slot].count(c.shape.max_length) * static_cast<Index>(sizeof(float))};
+}
+
+/// The queue for a step that nothing in the context's queue waits for: it starts when all before it is done, and what
+/// it uses is reserved until then.
+template <class P>
+Queue& queue_aside(const Context<P>& c, std::span<const Place> read, std::span<const Place> written) {
+  for (const Place& place : read) c.queue->reserve_aside(bytes_of(c, place), false);
+  for (const Place& place : written) c.queue->reserve_aside(bytes_of(c, place), true);
+  return c.queue->begin_aside();
+}
+
+/// Has the context's queue wait until a step can read and write its operands whatever still runs aside.
+template <class P>
+void wait_for_aside(const Context<P>& c, std::span<const Place> read, std::span<const Place> written) {
+  if (!c.queue->has_reserved()) return;
+  for (const Place& place : read) c.queue->wait_for_aside(bytes_of(c, place), false);
+  for (const Place& place : written)
+    if (place.space != Space::registers) c.queue->wait_for_aside(bytes_of(c, place), true);
 }
 
 /// One node of a lowered layer on its way to a kernel: operands, outputs, sizes, and the queue to put it in.
@@ -148,6 +180,11 @@ struct Call {
   const typename P::Activation* factor() const {
     return context.factors + places.at[K].parameter_offset(context.shape) / static_cast<Index>(sizeof(float));
   }
+
+  static constexpr bool runs_aside() { return mad::runs_aside(Low::graph, Low::plan.schedule, Id); }
+  /// Where the node reads and writes.
+  static std::span<const Place> read() { return std::span(places.at).first(node.operands); }
+  static std::span<const Place> written() { return std::span(places.at).subspan(node.operands); }
 
 private:
   static constexpr int outputs = output_count(Low::graph, Id);

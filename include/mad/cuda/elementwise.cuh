@@ -10,6 +10,7 @@
 #include <mad/ops/elementwise.hpp>
 
 #include <cstddef>
+#include <span>
 #include <type_traits>
 #include <utility>
 
@@ -229,6 +230,7 @@ __global__ void __launch_bounds__(256)
 
 template <class Low, int StepIndex, class P>
 void Run<Low, StepIndex, P>::run(const Context<P>& context) {
+  wait_for_aside(context, std::span(forms.source).first(loads), forms.target);
   Memory memory{};
   for (int l = 0; l < loads; ++l) memory.from[l] = locate(context, forms.source[l]);
   for (int m = 0; m < members; ++m)

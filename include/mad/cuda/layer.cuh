@@ -11,17 +11,33 @@
 
 namespace mad::cuda {
 
+/// A layer as the device runs it: as elsewhere, but with room for what it computes aside.
+template <class L, int Width>
+using Lowered = mad::Lowered<L, Width, all_passes | room_aside>;
+
+/// Puts a kernel into the queue, or aside.
+template <class C, class P>
+void run_node(const Context<P>& context) {
+  using K = Kernel<C::node.op>;
+  if constexpr (C::runs_aside()) {
+    Context<P> aside = context;
+    aside.queue = &queue_aside(context, C::read(), C::written());
+    K::run(C{aside});
+  } else {
+    wait_for_aside(context, C::read(), C::written());
+    K::run(C{context});
+  }
+}
+
 /// Puts one step of a plan into the queue: a run of elementwise nodes, or a kernel.
 template <class Low, int StepIndex, class P>
 void run_step(const Context<P>& context) {
   constexpr Step step = Low::plan.schedule.steps[StepIndex];
   context.queue->release();
-  if constexpr (step.group) {
+  if constexpr (step.group)
     elementwise::Run<Low, StepIndex, P>::run(context);
-  } else {
-    constexpr int id = Low::plan.schedule.order[step.first];
-    Kernel<Low::graph.nodes[id].op>::run(Call<Low, id, P>{context});
-  }
+  else
+    run_node<Call<Low, Low::plan.schedule.order[step.first], P>>(context);
 }
 
 template <class Low, Phase Which, class P, int... S>

@@ -46,14 +46,15 @@ constexpr bool in_out() {
 
 }  // namespace linear_detail
 
-/// y = x W^T + b of weight W (out, in), or x W of W (in, out); x (rows, in), y (rows, out), b (out) or null.
+/// y = x W^T + b + addend of weight W (out, in), or with x W of W (in, out); x (rows, in), y (rows, out), b (out) or
+/// null; no addend where its data is null.
 template <class T, class U>
 void linear_forward(Queue& queue, Index rows, Index in, Index out, View<const T> x, const T* weight, const U* bias,
-                    View<U> y, bool in_out) {
+                    View<const U> addend, View<U> y, bool in_out) {
   // The product adds a row only where it begins at a multiple of 16 bytes.
   const bool fused = product_detail::alignment_of(bias) >= 16;
   matrix_product<T, U>(queue, rows, out, in, {x.data, x.stride}, {weight, in_out ? out : in, !in_out}, y.data, y.stride,
-                       {.bias = fused ? bias : nullptr});
+                       {.addend = addend.data, .stride = addend.stride, .bias = fused ? bias : nullptr});
   if (bias != nullptr && !fused) {
     const RowGrid grid(rows, out);
     queue.launch("adding a bias", linear_detail::add_row<U>, grid.blocks, grid.block, 0, y.data, y.stride, bias, out,
@@ -85,12 +86,27 @@ template <>
 struct Kernel<&ops::linear_op> {
   template <class C>
   static void run(const C& call) {
+    run_with<C::node.operands>(call, View<const typename C::template Out<0>>{});
+  }
+  /// The map of the first `Operands` operands.
+  template <int Operands, class C>
+  static void run_with(const C& call, View<const typename C::template Out<0>> addend) {
     using T = typename C::template In<0>;
     using U = typename C::template Out<0>;
     const U* bias = nullptr;
-    if constexpr (C::has(2)) bias = linear_detail::in_type<2, U>(call);
+    if constexpr (Operands > 2) bias = linear_detail::in_type<2, U>(call);
     linear_forward<T, U>(call.queue(), call.rows(), C::operand(0).width, C::node.width, call.template in<0>(),
-                         linear_detail::in_type<1, T>(call), bias, call.out(), linear_detail::in_out<C>());
+                         linear_detail::in_type<1, T>(call), bias, addend, call.out(), linear_detail::in_out<C>());
+  }
+};
+
+template <>
+struct Kernel<&ops::linear_sum_op> {
+  template <class C>
+  static void run(const C& call) {
+    constexpr int last = C::node.operands - 1;
+    static_assert(std::is_same_v<typename C::template In<last>, typename C::template Out<0>>);
+    Kernel<&ops::linear_op>::run_with<last>(call, call.template in<last>());
   }
 };
 

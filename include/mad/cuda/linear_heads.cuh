@@ -181,7 +181,7 @@ struct Kernel<&ops::linear_heads_op> {
       const bool without_gaps = x.stride == S::heads * S::in && y.stride == S::heads * S::out;
       d::for_heads(call.rows(), S::heads, without_gaps, [&](Index rows, Index h, auto stride_of) {
         linear_forward<T, U>(call.queue(), rows, S::in, S::out, {x.data + h * S::in, stride_of(x.stride, S::in)},
-                             weight, bias, {y.data + h * S::out, stride_of(y.stride, S::out)}, false);
+                             weight, bias, {}, {y.data + h * S::out, stride_of(y.stride, S::out)}, false);
       });
     }
   }

@@ -227,8 +227,8 @@ private:
       to.log_decay = d::destination<typename Pair::DecayResult, decay_parts, 1>(queue, call.template out<3>(), tokens,
                                                                                 C::template output<3>().width);
     else if constexpr (W::decay)
-      to.all_decays = queue.take<float>(rows * all_keys);
-    if constexpr (W::bonus) to.bonus = queue.take<float>(rows * all_keys);
+      to.all_decays = queue.take_for_aside<float>(rows * all_keys);
+    if constexpr (W::bonus) to.bonus = queue.take_for_aside<float>(rows * all_keys);
 
     const Index key_blocks = P::blocks(batch);
     const Index value_blocks = G::ValuePlan::blocks(batch);
@@ -242,17 +242,17 @@ private:
                  dim3(static_cast<unsigned>(G::blocks(batch)), G::tasks), dim3(G::threads), 0, D::operands(call), to,
                  value_to, checkpoints, key_blocks, value_blocks, length, C::node.number[a::scale]);
 
+    if constexpr (W::decay && !Pair::decay_rows)
+      add_decays<S>(queue.begin_aside(), {to.all_decays, all_keys}, rows, call.template out<3>().data);
+    if constexpr (W::bonus)
+      add_row_sums<float>(queue.begin_aside(), {to.bonus, all_keys}, rows, all_keys,
+                          call.template out<(W::decay ? 4 : 3)>().data);
     d::add_up<typename Pair::Result, P::slices, shared>(queue, to.query, d_query, tokens, key_width);
     d::add_up<typename Pair::Result, P::slices, shared>(queue, to.key, d_key, tokens, key_width);
     d::add_up<ValueResult, value_slices, 1>(queue, value_to, d_value, tokens, S::heads * S::value);
-    if constexpr (Pair::decay_rows) {
+    if constexpr (Pair::decay_rows)
       d::add_up<typename Pair::DecayResult, decay_parts, 1>(queue, to.log_decay, call.template out<3>(), tokens,
                                                             C::template output<3>().width);
-    } else if constexpr (W::decay) {
-      add_decays<S>(queue, View<const float>{to.all_decays, all_keys}, rows, call.template out<3>().data);
-    }
-    if constexpr (W::bonus)
-      add_row_sums<float>(queue, {to.bonus, all_keys}, rows, all_keys, call.template out<(W::decay ? 4 : 3)>().data);
   }
 
   /// Gradients of decays that all tokens share: sums over sequences, and over the channels of a head.

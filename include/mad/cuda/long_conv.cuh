@@ -203,11 +203,11 @@ struct Kernel<&ops::long_conv_gradient_op> {
     const Shape& shape = call.shape();
     const auto dy = call.template in<0>();
     const auto u = call.template in<1>();
-    Queue& queue = call.queue();
-    d::convolve<channels, filters, true, whole_rows, T, V>(queue, dy, call.template in<3>(), call.template in<4>().data,
-                                                           call.template out<0>(), shape);
+    Queue& aside = queue_aside(call.context, C::read(), C::written().subspan(1));
     d::correlate<channels, filters, C::template in_chunk<0>() >= 8 && C::template in_chunk<1>() >= 8, T, U>(
-        queue, dy, u, call.template out<1>(), call.template out<2>().data, shape);
+        aside, dy, u, call.template out<1>(), call.template out<2>().data, shape);
+    d::convolve<channels, filters, true, whole_rows, T, V>(call.queue(), dy, call.template in<3>(),
+                                                           call.template in<4>().data, call.template out<0>(), shape);
   }
 };
 

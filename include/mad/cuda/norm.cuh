@@ -55,6 +55,21 @@ struct NormGroup {
   static __device__ void store_group(T* to, const float (&x)[per_lane]) {
     for_chunks([&](int i, int c) { store(to + c, reinterpret_cast<const float(&)[chunk]>(x[i])); });
   }
+  /// The lane's channels of a group as they are stored, to be added later.
+  template <class T>
+  struct Kept {
+    Chunk<T, chunk> part[rounds];
+
+    __device__ void load(const T* from) {
+      for_chunks([&](int i, int c) { part[i / chunk] = *reinterpret_cast<const Chunk<T, chunk>*>(from + c); });
+    }
+    __device__ void add_to(float (&x)[per_lane]) const {
+      for_chunks([&](int i, int) {
+#pragma unroll
+        for (int j = 0; j < chunk; ++j) x[i + j] += to_float(part[i / chunk].value[j]);
+      });
+    }
+  };
   /// The same of a parameter, `Aligned` of whose channels (a power of two) can be read at once.
   template <int Aligned>
   static __device__ void load_parameter(const float* from, float (&x)[per_lane]) {
@@ -140,11 +155,11 @@ __global__ void __launch_bounds__(G::block)
 
 /// Every team of lanes takes one group of channels of many rows, so that sums over rows stay in registers. `partial`
 /// holds 2 WeightWidth sums per block.
-template <class G, int Size, int Groups, int WeightWidth, int Aligned, bool Centred, class T, class U>
+template <class G, int Size, int Groups, int WeightWidth, int Aligned, bool Centred, bool Adds, class T, class U>
 __global__ void __launch_bounds__(G::block)
-    norm_backward(const T* dy, std::size_t dy_stride, const U* x, std::size_t x_stride, const float* weight, U* dx,
-                  std::size_t dx_stride, unsigned rows, float eps, PartialRows partial, float* d_weight,
-                  float* d_bias) {
+    norm_backward(const T* dy, std::size_t dy_stride, const U* x, std::size_t x_stride, const float* weight,
+                  const U* addend, std::size_t addend_stride, U* dx, std::size_t dx_stride, unsigned rows, float eps,
+                  float* partial) {
   constexpr int at_once = backward_at_once<G>;
   const unsigned first_team = blockIdx.x * G::groups_per_block;
   const unsigned team = first_team + threadIdx.x / G::lanes;
@@ -159,11 +174,13 @@ __global__ void __launch_bounds__(G::block)
   for (unsigned first = 0; first < rows; first += at_once * step) {
     float value[at_once][G::per_lane];
     float gradient[at_once][G::per_lane];
+    typename G::template Kept<U> more[at_once];
 #pragma unroll
     for (int k = 0; k < at_once; ++k) {
       const unsigned row = min(first + k * step + team / Groups, rows - 1);
       G::load_group(x + row * x_stride + channel, value[k]);
       G::load_group(dy + row * dy_stride + channel, gradient[k]);
+      if (Adds) more[k].load(addend + row * addend_stride + channel);
     }
 #pragma unroll
     for (int k = 0; k < at_once; ++k) {
@@ -186,6 +203,7 @@ __global__ void __launch_bounds__(G::block)
       mean = Centred ? lane_sum<G::lanes>(mean) / Size : 0.0f;
 #pragma unroll
       for (int i = 0; i < G::per_lane; ++i) value[k][i] = (gradient[k][i] - mean - value[k][i] * projection) * inverse;
+      if (Adds) more[k].add_to(value[k]);
       if (here) G::store_group(dx + row * dx_stride + channel, value[k]);
     }
   }
@@ -204,18 +222,8 @@ __global__ void __launch_bounds__(G::block)
     float sum = 0;
 #pragma unroll 8
     for (unsigned t = begin; t < G::groups_per_block; t += every) sum += sums[(t * 2 + half) * Size + column % Size];
-    partial.row(blockIdx.x)[c] = sum;
+    partial[blockIdx.x * 2 * WeightWidth + c] = sum;
   }
-  // As many neighbouring columns per thread as it takes to add up all at once.
-  constexpr int final_chunk = 2 * WeightWidth <= G::block                               ? 1
-                              : 2 * WeightWidth <= 2 * G::block || WeightWidth % 2 != 0 ? 2
-                                                                                        : 4;
-  partial.add_up<final_chunk, G::block>(0, blockIdx.x, gridDim.x, 0, 2 * WeightWidth, [&](unsigned c, float sum) {
-    if (c < WeightWidth)
-      d_weight[c] += sum;
-    else if (d_bias != nullptr)
-      d_bias[c - WeightWidth] += sum;
-  });
 }
 
 }  // namespace norm_detail
@@ -253,30 +261,34 @@ struct Kernel<&ops::norm_gradient_op> {
     constexpr int groups = C::node.width / size;
     constexpr int weight_width = C::operand(2).width;
     constexpr bool centred = C::node.attribute[ops::norm::centred] != 0;
-    using G =
-        NormGroup<size, std::min({C::template in_chunk<0>(), C::template in_chunk<1>(), C::template out_chunk<0>()})>;
+    using G = NormGroup<size, std::min({C::template in_chunk<0>(), C::template in_chunk<1>(),
+                                        C::template in_chunk < C::has(3) ? 3 : 1 > (), C::template out_chunk<0>()})>;
     using T = typename C::template In<0>;
     using U = typename C::template In<1>;
     static_assert(std::is_same_v<U, typename C::template Out<0>>);
     const auto dy = call.template in<0>();
     const auto x = call.template in<1>();
     const auto dx = call.out();
-    float* d_bias = nullptr;
-    if constexpr (C::template is_result<2>()) d_bias = call.template out<2>().data;
+    View<const U> addend;
+    if constexpr (C::has(3)) addend = call.template in<3>();
     constexpr Index least = (groups + G::groups_per_block - 1) / G::groups_per_block;  // a whole row at least
     constexpr Index per_block = G::groups_per_block * norm_detail::backward_at_once<G>;
     const Index items = call.rows() * groups;
-    const Index blocks =
-        std::clamp((items + per_block - 1) / per_block, least,
-                   std::max(least, std::min<Index>(2 * call.queue().multiprocessors(), PartialRows::most_blocks)));
-    const PartialRows partial = PartialRows::take(call.queue(), blocks, 2 * weight_width);
+    const Index blocks = std::clamp((items + per_block - 1) / per_block, least,
+                                    std::max<Index>(least, 2 * call.queue().multiprocessors()));
+    constexpr Index sums = 2 * weight_width;
+    float* partial = call.queue().template take_for_aside<float>(blocks * sums);
     constexpr std::size_t shared = sizeof(float) * 2 * G::groups_per_block * size;
     call.queue().launch(
         "the gradient of a norm",
-        norm_detail::norm_backward<G, size, groups, weight_width, C::template in_chunk<2>(), centred, T, U>,
+        norm_detail::norm_backward<G, size, groups, weight_width, C::template in_chunk<2>(), centred, C::has(3), T, U>,
         dim3(static_cast<unsigned>(blocks)), dim3(G::block), shared, dy.data, dy.stride, x.data, x.stride,
-        call.template in<2>().data, dx.data, dx.stride, call.rows(), C::node.number[0], partial,
-        call.template out<1>().data, d_bias);
+        call.template in<2>().data, addend.data, addend.stride, dx.data, dx.stride, call.rows(), C::node.number[0],
+        partial);
+    float* d_bias = nullptr;
+    if constexpr (C::template is_result<2>()) d_bias = call.template out<2>().data;
+    add_row_sums<float>(call.queue().begin_aside(), {partial, sums}, blocks, weight_width, call.template out<1>().data,
+                        weight_width, d_bias);
   }
 };
 

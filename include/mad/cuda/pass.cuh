@@ -9,6 +9,7 @@
 #include <mad/cuda/linear.cuh>
 #include <mad/cuda/pooling.cuh>
 
+#include <array>
 #include <utility>
 
 namespace mad::cuda {
@@ -75,7 +76,7 @@ public:
     }
     queue.release();
     linear_forward<Activation, float>(queue, head_shape_.tokens(), width, o_.vocab_size, {normed(), width},
-                                      w.factors + layout_.head_weight, w.parameters + layout_.head_bias,
+                                      w.factors + layout_.head_weight, w.parameters + layout_.head_bias, {},
                                       {logits_, o_.vocab_size}, false);
   }
 
@@ -95,27 +96,33 @@ public:
     const Index width = a_.width;
     const Index rows = head_shape_.tokens();
     const View<const Activation> d_logits{d_logits_, o_.vocab_size};
-    queue.release();
-    linear_weight_gradient<Activation>(queue, rows, width, o_.vocab_size, d_logits, {normed(), width},
+    // Gradients of parameters are computed aside; those of the stream do not wait for them.
+    Queue& side = queue.begin_aside();
+    linear_weight_gradient<Activation>(side, rows, width, o_.vocab_size, d_logits, {normed(), width},
                                        gradients_ + layout_.head_weight, false);
+    side.release();
+    add_row_sums<Activation>(side, d_logits, rows, o_.vocab_size, gradients_ + layout_.head_bias);
     queue.release();
-    add_row_sums<Activation>(queue, d_logits, rows, o_.vocab_size, gradients_ + layout_.head_bias);
-    queue.release();
-    dy_ = d_stream_[0];
-    dx_ = d_stream_[1];
+    std::size_t turn = 0;
+    const auto next = [&] {
+      dy_ = d_stream_[turn % d_stream_.size()];
+      dx_ = d_stream_[++turn % d_stream_.size()];
+    };
+    next();
     linear_input_gradient<Activation, Activation>(queue, rows, width, o_.vocab_size, d_logits,
                                                   w.factors + layout_.head_weight, {}, {dy_, width}, false);
     for (std::size_t i = stages_.size(); i-- > 0;) {
       run(queue, w, stages_[i], Phase::backward);
-      std::swap(dy_, dx_);
+      next();
       if (begins_decoder(i)) {
+        queue.wait_for(side);  // the decoder's gradients read what is written now
         queue.release();
         pool_backward<Activation>(queue, shape_, head_shape_, o_.pooling, width, dy_, dx_);
-        std::swap(dy_, dx_);
+        next();
       }
       if (stages_[i].block->arenas->has_epilogue) {
-        queue.side().wait_for(queue);
-        run(queue.side(), w, stages_[i], Phase::epilogue);
+        side.wait_for(queue);
+        run(side, w, stages_[i], Phase::epilogue);
       }
     }
     queue.release();
@@ -123,10 +130,13 @@ public:
     embedding_backward<Activation>(
         queue, shape_, batch_.inputs, dy_, o_.vocab_size, width,
         {gradient(layout_.token_embeds), gradient(layout_.position_embeds), gradient(layout_.cls_token)});
-    if (any_epilogue()) queue.wait_for(queue.side());
+    queue.wait_for(side);
   }
 
 private:
+  /// Bytes up to which a second scratch arena is worth its memory: what layers do is short then.
+  static constexpr Index largest_second_scratch = Index{128} << 20;
+
   /// A block in its place: the layers, an auto-encoder's decoder, the head's norm.
   struct Stage {
     const Block<P>* block = nullptr;
@@ -156,9 +166,6 @@ private:
     if (first) queue.side().wait_for(queue);
     run(queue.side(), w, stages_[i], Phase::prologue);
     return i;
-  }
-  bool any_epilogue() const {
-    return std::any_of(stages_.begin(), stages_.end(), [](const Stage& s) { return s.block->arenas->has_epilogue; });
   }
 
   static void place(Stage& stage, Space space, Cutter& cutter) {
@@ -209,15 +216,21 @@ private:
       stage.block->prepared_bytes(stage.shape, bytes.data());
       for (Index b : bytes) stage.prepared.push_back(cutter.take<std::byte>(b));
     }
-    // All layers share one scratch arena.
-    const Cutter before = cutter;
-    Cutter end = cutter;
+    // All layers share one scratch arena; or they take turns with two, so that what a layer has put aside does not keep
+    // the next one waiting.
+    Index largest = 0;
     for (Stage& stage : stages_) {
-      cutter = before;
-      place(stage, Space::scratch, cutter);
-      if (cutter.used() > end.used()) end = cutter;
+      Cutter measure;
+      place(stage, Space::scratch, measure);
+      largest = std::max(largest, measure.used());
     }
-    cutter = end;
+    std::byte* arena[2];
+    arena[0] = cutter.take<std::byte>(largest);
+    arena[1] = largest <= largest_second_scratch ? cutter.take<std::byte>(largest) : arena[0];
+    for (std::size_t i = 0; i < stages_.size(); ++i) {
+      Cutter own(arena[i % 2]);
+      place(stages_[i], Space::scratch, own);
+    }
   }
 
   void run(Queue& queue, const Weights<P>& w, const Stage& stage, Phase phase) const {
@@ -248,7 +261,7 @@ private:
   Activation* encoded_ = nullptr;  ///< what an auto-encoder pools
   float* logits_ = nullptr;
   Activation* d_logits_ = nullptr;
-  Activation* d_stream_[2]{};
+  std::array<Activation*, 3> d_stream_{};  ///< in turn; the one before last may still be read aside
   Activation* dy_ = nullptr;
   Activation* dx_ = nullptr;
 };

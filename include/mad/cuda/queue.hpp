@@ -13,6 +13,12 @@
 
 namespace mad::cuda {
 
+/// A piece of memory.
+struct Bytes {
+  const std::byte* begin;
+  const std::byte* end;
+};
+
 /// A stream with all that kernels need besides their operands. Everything in it belongs to one model, so that several
 /// models can train side by side.
 ///
@@ -33,11 +39,35 @@ public:
 
   /// A second queue for work that need not keep the first one waiting. It is rehearsed with it.
   Queue& side() { return *side_; }
+  /// The side queue, for work that waits for all that is in this one by now. A side queue's is itself.
+  Queue& begin_aside() {
+    if (side_ == nullptr) return *this;
+    side_->wait_for(*this);
+    side_->release();
+    return *side_;
+  }
   /// What comes next in this queue waits for all that is in the other by now.
   void wait_for(Queue& other) {
+    if (&other == side_.get()) {
+      reserved_.clear();
+      handed_.release();
+    }
     if (rehearsing_) return;
     check(cudaEventRecord(other.reached_, other.stream_), "mark a place in a stream");
     check(cudaStreamWaitEvent(stream_, other.reached_, 0), "wait for another stream");
+  }
+
+  /// Notes memory that work in the side queue reads, or else writes, until this queue has waited for it.
+  void reserve_aside(Bytes bytes, bool written) {
+    if (side_ != nullptr && !rehearsing_) reserved_.push_back({bytes, written});
+  }
+  bool has_reserved() const { return !reserved_.empty(); }
+  /// Waits for the side queue if work in it may still write \p bytes, or read them where they are to be written.
+  void wait_for_aside(Bytes bytes, bool to_write) {
+    const auto collides = [&](const Reserved& r) {
+      return (to_write || r.written) && bytes.begin < r.bytes.end && r.bytes.begin < bytes.end;
+    };
+    if (std::any_of(reserved_.begin(), reserved_.end(), collides)) wait_for(side());
   }
 
   cudaStream_t stream() const { return stream_; }
@@ -53,20 +83,21 @@ public:
   void allocate_workspace() {
     rehearsing_ = false;
     if (side_ != nullptr) side_->allocate_workspace();
-    if (workspace_.size() < demand_) workspace_ = Buffer<std::byte>(demand_, "the kernels' workspace");
+    workspace_.allocate();
+    handed_.allocate();
   }
 
   /// Gives the workspace back: the next kernel may use it, being later on the same stream.
-  void release() { used_ = 0; }
+  void release() { workspace_.release(); }
   /// Memory until the next `release`, aligned to 256 bytes. A null pointer in the rehearsal.
   template <class T>
   T* take(Index count) {
-    const Index begin = used_;
-    used_ += (count * static_cast<Index>(sizeof(T)) + 255) / 256 * 256;
-    demand_ = std::max(demand_, used_);
-    if (rehearsing_) return nullptr;
-    if (used_ > workspace_.size()) throw Error("CUDA: a kernel wants more workspace than it did in the rehearsal");
-    return reinterpret_cast<T*>(workspace_.data() + begin);
+    return workspace_.take<T>(count, rehearsing_);
+  }
+  /// Memory that is written here and read aside: it lasts until this queue has waited for the side queue.
+  template <class T>
+  T* take_for_aside(Index count) {
+    return side_ == nullptr ? take<T>(count) : handed_.take<T>(count, rehearsing_);
   }
 
   /// \p count counters that are 0 whenever no kernel runs: who uses them leaves them so.
@@ -93,13 +124,8 @@ public:
   template <class... Parameters, class... Arguments>
   void launch(std::string_view what, void (*kernel)(Parameters...), dim3 grid, dim3 block, std::size_t shared_bytes,
               const Arguments&... arguments) {
-    if (rehearsing_ || grid.x == 0 || grid.y == 0 || grid.z == 0) return;
-    const auto* entry = reinterpret_cast<const void*>(kernel);
-    if (shared_bytes > 48 * 1024) {
-      check(cudaFuncSetAttribute(entry, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared_bytes)),
-            "give " + std::string(what) + " " + std::to_string(shared_bytes) + " bytes of shared memory");
-    }
-    launch_converted<Parameters...>(what, entry, grid, block, shared_bytes, arguments...);
+    launch_converted<Parameters...>(what, reinterpret_cast<const void*>(kernel), grid, block, shared_bytes,
+                                    arguments...);
   }
 
   /// Sets \p bytes bytes to zero.
@@ -115,7 +141,10 @@ private:
 
   Queue(int multiprocessors, bool with_side) : multiprocessors_(multiprocessors) {
     const auto device = hold_device();
-    check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "create a stream");
+    int last = 0;
+    int first = 0;
+    check(cudaDeviceGetStreamPriorityRange(&last, &first), "ask for the priorities of streams");
+    check(cudaStreamCreateWithPriority(&stream_, cudaStreamNonBlocking, with_side ? first : last), "create a stream");
     check(cudaEventCreateWithFlags(&reached_, cudaEventDisableTiming), "create an event");
     check(cublasLtCreate(&products_), "start cuBLASLt");
     counters_ = Buffer<int>(counter_count, "counters");
@@ -123,16 +152,51 @@ private:
     if (with_side) side_.reset(new Queue(multiprocessors, false));
   }
 
+  /// Memory that is cut off piece by piece and given back at once.
+  class Workspace {
+  public:
+    template <class T>
+    T* take(Index count, bool rehearsing) {
+      const Index begin = used_;
+      used_ += (count * static_cast<Index>(sizeof(T)) + 255) / 256 * 256;
+      demand_ = std::max(demand_, used_);
+      if (rehearsing) return nullptr;
+      if (used_ > memory_.size()) throw Error("CUDA: a kernel wants more workspace than it did in the rehearsal");
+      return reinterpret_cast<T*>(memory_.data() + begin);
+    }
+    void release() { used_ = 0; }
+    void allocate() {
+      if (memory_.size() < demand_) memory_ = Buffer<std::byte>(demand_, "the kernels' workspace");
+    }
+
+  private:
+    Buffer<std::byte> memory_;
+    Index used_ = 0;
+    Index demand_ = 0;
+  };
+  struct Reserved {
+    Bytes bytes;
+    bool written;
+  };
   struct Table {
     std::array<double, 4> key;
     Buffer<std::byte> memory;
   };
 
   template <class... Parameters>
-  void launch_converted(std::string_view what, const void* entry, dim3 grid, dim3 block, std::size_t shared_bytes,
+  void launch_converted(std::string_view what, const void* kernel, dim3 grid, dim3 block, std::size_t shared_bytes,
                         Parameters... parameters) {
-    void* addresses[] = {static_cast<void*>(&parameters)...};
-    check(cudaLaunchKernel(entry, grid, block, addresses, shared_bytes, stream_), "launch " + std::string(what));
+    void* addresses[] = {static_cast<void*>(&parameters)..., nullptr};
+    launch_kernel(what, kernel, grid, block, shared_bytes, addresses);
+  }
+  void launch_kernel(std::string_view what, const void* kernel, dim3 grid, dim3 block, std::size_t shared_bytes,
+                     void** parameters) {
+    if (rehearsing_ || grid.x == 0 || grid.y == 0 || grid.z == 0) return;
+    if (shared_bytes > 48 * 1024) {
+      check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared_bytes)),
+            "give " + std::string(what) + " " + std::to_string(shared_bytes) + " bytes of shared memory");
+    }
+    check(cudaLaunchKernel(kernel, grid, block, parameters, shared_bytes, stream_), "launch " + std::string(what));
   }
 
   int multiprocessors_;
@@ -140,10 +204,10 @@ private:
   cudaEvent_t reached_ = nullptr;
   cublasLtHandle_t products_ = nullptr;
   std::unique_ptr<Queue> side_;
+  std::vector<Reserved> reserved_;
   Buffer<int> counters_;
-  Buffer<std::byte> workspace_;
-  Index used_ = 0;
-  Index demand_ = 0;
+  Workspace workspace_;
+  Workspace handed_;
   bool rehearsing_ = false;
   std::vector<Table> tables_;
 };

@@ -169,4 +169,15 @@ void add_row_sums(Queue& queue, View<const T> x, Index rows, Index columns, floa
     row_sum_detail::launch<1, T>(queue, x, rows, columns, to);
 }
 
+/// The same for columns [0, columns) to `to` and the `more` behind them to `behind`, if that is not null.
+template <class T>
+void add_row_sums(Queue& queue, View<const T> x, Index rows, Index columns, float* to, Index more, float* behind) {
+  if (behind == to + columns) {  // one parameter behind the other
+    add_row_sums(queue, x, rows, columns + more, to);
+    return;
+  }
+  add_row_sums(queue, x, rows, columns, to);
+  if (behind != nullptr) add_row_sums(queue, View<const T>{x.data + columns, x.stride}, rows, more, behind);
+}
+
 }  // namespace mad::cuda

@@ -89,19 +89,20 @@ struct Kernel<&ops::selective_scan_gradient_op> {
         .b_stride = static_cast<unsigned>(d_b.stride),
         .c_stride = static_cast<unsigned>(d_c.stride),
         .bc = queue.template take<float>(spread.blocks > 1 ? spread.blocks * shape.tokens() * 2 * D::states : 0),
-        .parameters = queue.template take<float>(shape.batch * parameters)};
+        .parameters = queue.template take_for_aside<float>(shape.batch * parameters)};
     float* entries = queue.template take<float>(shape.batch * (spread.tiles - 1) * G::count * d::lane_states * 32);
     if (spread.tiles > 1) d::launch_forward<G, false, D::chunk(), T>(queue, shape, operands, {}, entries);
     queue.launch("the gradient of a selective scan", d::backward<G, D::chunk(), D::gradient_chunk(), T>,
                  spread.grid(shape), spread.block(), sizeof(d::BackwardMemory<G, T>), operands, dy.data, dy.stride,
                  entries, gradients, shape.length, spread.share);
+    queue.begin_aside().launch("the gradient of a selective scan's parameters", d::add_parameters,
+                               blocks(parameters, 32), dim3(32 * d::parameter_slices), 0, gradients.parameters,
+                               shape.batch, D::channels * D::states, parameters, call.template out<4>().data,
+                               call.template out<5>().data);
     if (spread.blocks > 1)
       queue.launch("the gradient of a selective scan's projections", d::add_projections<D::states, T>,
                    blocks(shape.tokens() * 2 * D::states, 256), dim3(256), 0, gradients.bc, spread.blocks, gradients,
                    shape.tokens());
-    queue.launch("the gradient of a selective scan's parameters", d::add_parameters, blocks(parameters, 32),
-                 dim3(32 * d::parameter_slices), 0, gradients.parameters, shape.batch, D::channels * D::states,
-                 parameters, call.template out<4>().data, call.template out<5>().data);
   }
 
 private:

@@ -295,19 +295,13 @@ struct Kernel<&ops::short_conv_gradient_op> {
     const d::Strips strips(call.shape(), Cut::chunks, 512 * queue.multiprocessors(), 128);
     const dim3 grid((strips.count + Cut::strips - 1) / Cut::strips, Cut::blocks);
     constexpr Index sums = channels * (taps + 1);
-    float* partial = queue.template take<float>(Index{grid.x} * sums);
+    float* partial = queue.template take_for_aside<float>(Index{grid.x} * sums);
     queue.launch("the gradient of a short convolution", d::backward<Cut, T, U>, grid, dim3(d::threads), 0, dy.data,
                  dy.stride, x.data, x.stride, call.template in<2>().data, dx.data, dx.stride, partial, strips);
-    float* d_weight = call.template out<1>().data;
-    if constexpr (C::template is_result<2>()) {
-      float* d_bias = call.template out<2>().data;
-      if (d_bias == d_weight + channels * taps) {  // one parameter behind the other
-        add_row_sums<float>(queue, {partial, sums}, grid.x, sums, d_weight);
-        return;
-      }
-      add_row_sums<float>(queue, {partial + channels * taps, sums}, grid.x, channels, d_bias);
-    }
-    add_row_sums<float>(queue, {partial, sums}, grid.x, channels * taps, d_weight);
+    float* d_bias = nullptr;
+    if constexpr (C::template is_result<2>()) d_bias = call.template out<2>().data;
+    add_row_sums<float>(queue.begin_aside(), {partial, sums}, grid.x, channels * taps, call.template out<1>().data,
+                        channels, d_bias);
   }
 };
 

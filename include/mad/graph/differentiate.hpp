@@ -40,6 +40,8 @@ inline constexpr Operation zeros_op{.name = "zeros", .kind = Kind::elementwise, 
 inline constexpr Operation sum_op{.name = "sum", .adds = true, .adjoint = &sum_adjoint};
 /// Adds a value to the gradient of a parameter.
 inline constexpr Operation accumulate_op{.name = "accumulate", .kind = Kind::sink};
+/// A node whose work another one does; nobody reads it.
+inline constexpr Operation absorbed_op{.name = "absorbed", .kind = Kind::leaf};
 /// Gradient of the output; a leaf.
 inline constexpr Operation output_gradient_op{.name = "output gradient", .kind = Kind::leaf};
 constexpr double flops_per_column(const Graph&, const Node& node, Index) { return node.width; }
@@ -237,28 +239,56 @@ private:
     }
   }
 
-  /// Turns total + v into v with the total as its addend, where v's operation has one and nobody else reads v. This
-  /// comes last: while adjoints are being made, a contribution may still be given to another node.
+  /// Turns total + v into v with the total as its addend, where v's operation can add one and nobody else reads v: sums
+  /// of gradients, and a residual's. This comes last: while adjoints are being made, a contribution may still be given
+  /// to another node, and the sum's own adjoint knows nothing of it.
   constexpr void absorb_addends() {
     Graph& g = graph_;
     int uses[Graph::capacity]{};
-    for (int i = 0; i < g.size; ++i)
+    for (int i = 0; i < g.size; ++i) {
+      if (g.nodes[i].op->kind == Kind::result) continue;
       for (int k = 0; k < g.nodes[i].operands; ++k) ++uses[g.nodes[i].operand[k]];
+    }
     if (g.input_gradient >= 0) ++uses[g.input_gradient];
-    for (int i = g.forward_size; i < g.size; ++i) {
+    for (int i = 0; i < g.size; ++i) {
       if (g.nodes[i].op != &ops::add_op) continue;
-      for (int k = 0; k < 2; ++k) {
+      for (int k = 1; k >= 0; --k) {
         const int v = g.nodes[i].operand[k];
         const int total = g.nodes[i].operand[1 - k];
-        const Node& n = g.nodes[v];
-        const bool same_rows = g.nodes[total].domain == n.domain && g.nodes[total].width == n.width;
-        if (v < g.forward_size || uses[v] != 1 || n.op->addend != n.operands || !same_rows || has_results(v)) continue;
-        Node merged = n;
+        if (uses[v] != 1 || !takes_addend(g.nodes[v], g.nodes[total]) || (has_results(v) && total > v)) continue;
+        Node merged = g.nodes[v];
+        if (merged.op->with_addend != nullptr) merged.op = merged.op->with_addend;
         merged.operand[merged.operands++] = total;
-        g.nodes[i] = merged;  // v itself is computed no more
+        const bool at_v = has_results(v);  // these have their places behind it
+        g.nodes[at_v ? v : i] = merged;
+        g.nodes[at_v ? i : v] = gone(merged);
+        if (at_v) replace(i, v);
         break;
       }
     }
+  }
+
+  static constexpr bool takes_addend(const Node& n, const Node& addend) {
+    const bool can = n.op->addend == n.operands || n.op->with_addend != nullptr;
+    return can && n.operands < Node::max_operands && addend.domain == n.domain && addend.width == n.width;
+  }
+
+  /// Stands where a node was that is computed no more.
+  static constexpr Node gone(const Node& n) {
+    Node leaf;
+    leaf.op = &ops::absorbed_op;
+    leaf.domain = n.domain;
+    leaf.width = n.width;
+    return leaf;
+  }
+
+  /// Has everyone who reads `from` read `to`.
+  constexpr void replace(int from, int to) {
+    for (int i = from + 1; i < graph_.size; ++i)
+      for (int k = 0; k < graph_.nodes[i].operands; ++k)
+        if (graph_.nodes[i].operand[k] == from) graph_.nodes[i].operand[k] = to;
+    if (graph_.input_gradient == from) graph_.input_gradient = to;
+    if (graph_.output == from) graph_.output = to;
   }
 
   static constexpr int max_pieces = 64;

@@ -71,8 +71,10 @@ struct Operation {
   bool prepared = false;
   /// Operand that the kernel can overwrite with its first output, or -1.
   int in_place = -1;
-  /// Position of an optional last operand that the kernel adds to its output, or -1.
+  /// Position of an optional last operand that the kernel adds to its first output, or -1.
   int addend = -1;
+  /// The operation that takes one more operand than this one, and adds it; null where there is none.
+  const Operation* with_addend = nullptr;
   /// A gradient that sums over rows: outputs with fewer rows than the operands are added to what is there.
   bool adds = false;
   /// Bit k: output k keeps full precision on a device that stores values of tokens in a shorter type.

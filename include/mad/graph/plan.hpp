@@ -3,7 +3,7 @@
 /// Where values lie: liveness, reuse, views, and the sizes of the arenas.
 #pragma once
 
-#include <mad/graph/schedule.hpp>
+#include <mad/graph/delay.hpp>
 
 namespace mad {
 
@@ -104,6 +104,8 @@ private:
     }
   }
 
+  constexpr int last_step(Phase phase) const { return s_.phase_begin[static_cast<int>(phase) + 1] - 1; }
+
   /// First and last step in which the memory of each root is in use, and whether it crosses into the backward pass.
   constexpr void find_intervals() {
     for (int i = 0; i < g_.size; ++i) {
@@ -124,6 +126,7 @@ private:
         const int o = n.operand[k];
         const int q = root(o);
         end_[q] = end_[q] > step_of(i) ? end_[q] : step_of(i);
+        if ((passes_ & room_aside) != 0 && runs_aside(g_, s_, i)) end_[q] = last_step(Phase::backward);
         if (s_.phase[i] == Phase::backward) crosses_[q] = true;
         // Within a run a value stays in a register, unless somebody reads it by another name.
         if (parent_[o] >= 0 || step_of(o) != step_of(i) || kind(o) != Kind::elementwise) needs_memory_[q] = true;
@@ -298,6 +301,7 @@ private:
 constexpr Plan make_plan(const Graph& graph, unsigned passes = all_passes) {
   Plan plan;
   plan.schedule = make_schedule(graph, passes);
+  if ((passes & fusion) != 0) planning::Delay(graph, plan.schedule).run();
   planning::Planner(graph, passes, plan).run();
   const int* begin = plan.schedule.phase_begin;
   plan.arenas.has_epilogue = begin[static_cast<int>(Phase::epilogue)] != begin[static_cast<int>(Phase::epilogue) + 1];

@@ -16,6 +16,9 @@ enum Pass : unsigned {
   concat_views = 16  ///< parts of a concat are written into it directly
 };
 inline constexpr unsigned all_passes = 31;
+/// Not a saving, but room for a device that computes gradients of parameters beside the rest of the backward pass: what
+/// they read stays where it is until its end.
+inline constexpr unsigned room_aside = 32;
 
 /// The parts of a training step. Values that do not depend on the data are computed once per step, before the first
 /// micro-batch; their gradients are summed over all micro-batches and carried on once per step, after the last.
@@ -60,6 +63,25 @@ constexpr int output_count(const Graph& g, int id) {
   int count = 1;
   while (has_result(g, id, count)) ++count;
   return count;
+}
+
+/// True for a node of the backward pass that nothing in it waits for: what it computes are sums over the batch,
+/// gradients of parameters or on the way to them, or is read by such nodes alone.
+constexpr bool runs_aside(const Graph& g, const Schedule& s, int id) {
+  if (s.phase[id] != Phase::backward || g.nodes[id].op->kind != Kind::opaque) return false;
+  const int outputs = output_count(g, id);
+  const auto is_output = [&](int v) { return v >= id && v < id + outputs; };
+  for (int k = 0; k < outputs; ++k)
+    if (id + k == g.input_gradient) return false;
+  bool only_sums = true;
+  for (int k = 0; k < outputs; ++k) only_sums = only_sums && !per_batch(g.nodes[id + k].domain);
+  if (only_sums) return true;
+  for (int reader = id + outputs; reader < g.size; ++reader) {
+    if (!s.live[reader]) continue;
+    for (int k = 0; k < g.nodes[reader].operands; ++k)
+      if (is_output(g.nodes[reader].operand[k]) && !runs_aside(g, s, reader)) return false;
+  }
+  return true;
 }
 
 namespace planning {

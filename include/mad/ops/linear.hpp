@@ -21,8 +21,16 @@ constexpr double linear_flops(const Graph& g, const Node& n, Index) {
   return 2.0 * n.width * g.nodes[n.operand[0]].width + (n.operands > 2 ? n.width : 0);
 }
 
+/// The same and another add, of the last operand.
+constexpr double linear_sum_flops(const Graph& g, const Node& n, Index) {
+  return 2.0 * n.width * g.nodes[n.operand[0]].width + (n.operands > 3 ? 2 : 1) * n.width;
+}
+
+/// Operands as those of a linear map, then an addend (rows, out): y = x W^T + b + addend.
+inline constexpr Operation linear_sum_op{.name = "linear sum", .flops = &linear_sum_flops};
 /// Operands x (rows, in), W (one, out * in) and optionally b (one, out).
-inline constexpr Operation linear_op{.name = "linear", .adjoint = &linear_adjoint, .flops = &linear_flops};
+inline constexpr Operation linear_op{
+    .name = "linear", .with_addend = &linear_sum_op, .adjoint = &linear_adjoint, .flops = &linear_flops};
 /// Operands dy (rows, out), W, optionally an addend (rows, in): dx = dy W + addend.
 inline constexpr Operation linear_input_gradient_op{.name = "linear input gradient", .in_place = 2, .addend = 2};
 /// Operands dy (rows, out), x (rows, in): dW += dy^T x (or x^T dy).

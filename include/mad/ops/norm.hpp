@@ -20,9 +20,9 @@ constexpr double norm_flops(const Graph&, const Node& n, Index) { return 8.0 * n
 /// Operands x (rows, C), weight (one, C or the width of a group) and optionally bias of the same width. Each group of
 /// `group_width` contiguous channels is divided by its root mean square, after its mean was taken off if `centred`.
 inline constexpr Operation norm_op{.name = "norm", .cheap = true, .adjoint = &norm_adjoint, .flops = &norm_flops};
-/// Operands dy, x, weight; outputs dx, d_weight (added) and, if the node says so, d_bias (added). Statistics are
-/// recomputed from x.
-inline constexpr Operation norm_gradient_op{.name = "norm gradient", .adds = true};
+/// Operands dy, x, weight and optionally an addend of dx; outputs dx, d_weight (added) and, if the node says so, d_bias
+/// (added). Statistics are recomputed from x.
+inline constexpr Operation norm_gradient_op{.name = "norm gradient", .addend = 3, .adds = true};
 
 //   xhat = (x - mean) / sqrt(var + eps),  y = xhat w + b, over a group of n channels:
 //   dw = sum dy xhat,  db = sum dy,  g = dy w,  dx = (g - mean(g) - xhat mean(g xhat)) / sqrt(var + eps)
