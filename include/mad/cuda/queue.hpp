@@ -93,13 +93,18 @@ public:
   template <class... Parameters, class... Arguments>
   void launch(std::string_view what, void (*kernel)(Parameters...), dim3 grid, dim3 block, std::size_t shared_bytes,
               const Arguments&... arguments) {
+    launch_converted<Parameters...>(what, reinterpret_cast<const void*>(kernel), grid, block, shared_bytes,
+                                    arguments...);
+  }
+  /// The same for a kernel without a type and the addresses of its arguments.
+  [[gnu::noinline]] void launch_kernel(std::string_view what, const void* kernel, dim3 grid, dim3 block,
+                                       std::size_t shared_bytes, void** arguments) {
     if (rehearsing_ || grid.x == 0 || grid.y == 0 || grid.z == 0) return;
-    const auto* entry = reinterpret_cast<const void*>(kernel);
     if (shared_bytes > 48 * 1024) {
-      check(cudaFuncSetAttribute(entry, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared_bytes)),
+      check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared_bytes)),
             "give " + std::string(what) + " " + std::to_string(shared_bytes) + " bytes of shared memory");
     }
-    launch_converted<Parameters...>(what, entry, grid, block, shared_bytes, arguments...);
+    check(cudaLaunchKernel(kernel, grid, block, arguments, shared_bytes, stream_), "launch " + std::string(what));
   }
 
   /// Sets \p bytes bytes to zero.
@@ -129,10 +134,10 @@ private:
   };
 
   template <class... Parameters>
-  void launch_converted(std::string_view what, const void* entry, dim3 grid, dim3 block, std::size_t shared_bytes,
+  void launch_converted(std::string_view what, const void* kernel, dim3 grid, dim3 block, std::size_t shared_bytes,
                         Parameters... parameters) {
     void* addresses[] = {static_cast<void*>(&parameters)...};
-    check(cudaLaunchKernel(entry, grid, block, addresses, shared_bytes, stream_), "launch " + std::string(what));
+    launch_kernel(what, kernel, grid, block, shared_bytes, addresses);
   }
 
   int multiprocessors_;
