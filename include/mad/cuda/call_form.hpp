@@ -45,15 +45,15 @@ struct CallForm {
 /// the graph.
 template <class Low, int Id, class P>
 constexpr auto make_call_form() {
-  constexpr int operands = Low::graph.nodes[Id].operands;
-  CallForm<operands + output_count(Low::graph, Id)> form;
-  form.node = Low::graph.nodes[Id];
+  constexpr int operands = Low::nodes.at[Id].operands;
+  CallForm<operands + Low::nodes.outputs[Id]> form;
+  form.node = Low::nodes.at[Id];
   int next = 0;
   for (ValueForm& v : form.value) {
     const int id = next < operands ? form.node.operand[next] : Id + next - operands;
     ++next;
-    v.width = Low::graph.nodes[id].width;
-    v.domain = Low::graph.nodes[id].domain;
+    v.width = Low::nodes.at[id].width;
+    v.domain = Low::nodes.at[id].domain;
     v.is_short = Layout<Low, P>::is_short(id);
     v.is_parameter = Low::plan.location[id].space == Space::parameter;
     v.alignment = Layout<Low, P>::alignment(id);

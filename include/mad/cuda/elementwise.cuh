@@ -144,7 +144,7 @@ struct RunPlaces {
 /// Works out form and places of a run.
 template <class Low, int StepIndex, class P>
 struct RunMaker {
-  static constexpr RunTable table = make_run_table(Low::graph, Low::plan, StepIndex);
+  static constexpr RunTable table = make_run_table(Low::nodes.at, Low::plan, StepIndex);
   static constexpr int loads = table.load_count;
   static constexpr int members = table.count;
   using Layout = cuda::Layout<Low, P>;
@@ -174,13 +174,13 @@ struct RunMaker {
 
   static constexpr RunForms<loads, members> make_forms() {
     RunForms<loads, members> forms;
-    forms.width = Low::graph.nodes[table.members[0]].width;
-    forms.domain = Low::graph.nodes[table.members[0]].domain;
+    forms.width = Low::nodes.at[table.members[0]].width;
+    forms.domain = Low::nodes.at[table.members[0]].domain;
     forms.chunk = largest_chunk(forms.domain, forms.width);
     for (int l = 0; l < loads; ++l) {
       const int id = table.loads[l].node;
-      const Domain rows = Low::graph.nodes[id].domain;
-      const int narrow = Low::graph.nodes[id].width;
+      const Domain rows = Low::nodes.at[id].domain;
+      const int narrow = Low::nodes.at[id].width;
       LoadForm& f = forms.load[l];
       f.columns = table.loads[l].columns;
       f.row = rows == forms.domain        ? RowOf::own
@@ -195,7 +195,7 @@ struct RunMaker {
     }
     for (int m = 0; m < members; ++m) {
       const int id = table.members[m];
-      const Node& n = Low::graph.nodes[id];
+      const Node& n = Low::nodes.at[id];
       MemberForm& f = forms.member[m];
       f.arity = n.operands == 0                                                             ? Arity::none
                 : n.op == &ops::copy_op || n.op == &ops::tile_op || n.op == &ops::spread_op ? Arity::copy

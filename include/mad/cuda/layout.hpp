@@ -6,6 +6,8 @@
 #include <mad/cuda/precision.hpp>
 #include <mad/graph/layer.hpp>
 
+#include <iterator>
+
 namespace mad::cuda {
 
 /// What an executor allocates for a layer: bytes per row of each domain.
@@ -18,10 +20,10 @@ struct Arenas {
 };
 
 /// True for an output that keeps full precision.
-constexpr bool is_exact(const mad::Graph& g, int id) {
-  const Node& n = g.nodes[id];
-  const int index = n.op->kind == Kind::result ? n.attribute[0] : 0;
-  return ((g.nodes[producer(g, id)].op->exact_outputs >> index) & 1u) != 0;
+constexpr bool is_exact(const Node* nodes, int id) {
+  const bool further = nodes[id].op->kind == Kind::result;
+  const Operation* op = nodes[further ? nodes[id].operand[0] : id].op;
+  return ((op->exact_outputs >> (further ? nodes[id].attribute[0] : 0)) & 1u) != 0;
 }
 
 /// What a layout says about each value of a layer. One table, made once: a compiler that works these things out
@@ -51,9 +53,10 @@ private:
   static constexpr int size_of(bool is_short) {
     return static_cast<int>(is_short ? sizeof(Activation) : sizeof(float));
   }
+  static constexpr int count = static_cast<int>(std::size(Low::nodes.at));
   /// The node whose memory a view shows.
   static constexpr int viewed(int id) {
-    while (Low::graph.nodes[id].op->kind == Kind::view) id = Low::graph.nodes[id].operand[0];
+    while (Low::nodes.at[id].op->kind == Kind::view) id = Low::nodes.at[id].operand[0];
     return id;
   }
   static constexpr bool find_short(int id) {
@@ -65,7 +68,7 @@ private:
       case Space::scratch:
         return true;
       case Space::saved:
-        return !is_exact(Low::graph, viewed(id));
+        return !is_exact(Low::nodes.at, viewed(id));
       default:
         return false;
     }
@@ -73,11 +76,11 @@ private:
   /// Columns of exact values in the saved arena of a domain that lie before column `base`.
   static constexpr int exact_columns(Domain domain, int base) {
     int columns = 0;
-    for (int i = 0; i < Low::graph.size; ++i) {
+    for (int i = 0; i < count; ++i) {
       const Location& l = Low::plan.location[i];
       if (Low::plan.schedule.live[i] && l.space == Space::saved && l.domain == domain && l.base < base &&
-          is_exact(Low::graph, i))
-        columns += Low::graph.nodes[i].width;
+          is_exact(Low::nodes.at, i))
+        columns += Low::nodes.at[i].width;
     }
     return columns;
   }
@@ -104,9 +107,9 @@ private:
       power /= 2;
     return power;
   }
-  static constexpr ValueTable<Low::graph.size> make_values() {
-    ValueTable<Low::graph.size> table;
-    for (int id = 0; id < Low::graph.size; ++id) {
+  static constexpr ValueTable<count> make_values() {
+    ValueTable<count> table;
+    for (int id = 0; id < count; ++id) {
       const bool is_short = find_short(id);
       const int before = find_bytes_before(id, is_short);
       table.is_short[id] = is_short;
@@ -115,7 +118,7 @@ private:
     }
     return table;
   }
-  static constexpr ValueTable<Low::graph.size> values = make_values();
+  static constexpr ValueTable<count> values = make_values();
 
   static constexpr Arenas make_arenas() {
     Arenas a;
@@ -133,8 +136,8 @@ private:
             (Low::plan.arenas.columns[s][d] - exact) * static_cast<int>(is_short ? sizeof(Activation) : sizeof(float));
       }
     }
-    for (int i = 0; i < Low::graph.size; ++i)
-      if (Low::plan.schedule.live[i] && Low::plan.schedule.phase[i] == Phase::prologue && Low::graph.nodes[i].op->adds)
+    for (int i = 0; i < count; ++i)
+      if (Low::plan.schedule.live[i] && Low::plan.schedule.phase[i] == Phase::prologue && Low::nodes.at[i].op->adds)
         a.prologue_adds = true;
     return a;
   }

@@ -31,7 +31,7 @@ struct KernelStep {
   struct Places {
     Place at[std::size(form.value)];
     constexpr Places() {
-      for (int k = 0; k < form.node.operands; ++k) at[k] = Place::of<Low, P>(Low::graph.nodes[Id].operand[k]);
+      for (int k = 0; k < form.node.operands; ++k) at[k] = Place::of<Low, P>(Low::nodes.at[Id].operand[k]);
       for (int k = form.node.operands; k < static_cast<int>(std::size(form.value)); ++k)
         at[k] = Place::of<Low, P>(Id + k - form.node.operands);
     }

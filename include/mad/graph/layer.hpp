@@ -94,6 +94,20 @@ struct ParameterList {
   }
 };
 
+/// The nodes of a graph, without room for more, and how many outputs each has.
+template <int Count>
+struct NodeList {
+  Node at[Count]{};
+  int outputs[Count]{};
+
+  constexpr explicit NodeList(const Graph& graph) {
+    for (int i = 0; i < Count; ++i) {
+      at[i] = graph.nodes[i];
+      outputs[i] = output_count(graph, i);
+    }
+  }
+};
+
 /// What code is generated for: the kernels and runs of a plan in order. Compilers turn a constant into memory each time
 /// an expression reads from it, so the steps of a layer read from this list and not from the whole plan.
 template <int Count>
@@ -140,6 +154,7 @@ struct Lowered {
   // What is needed at run time. The graph and its plan, some 60 KB, then stay out of the program.
   static constexpr ParameterList<graph.parameter_count> parameters{graph};
   static constexpr Arenas arenas = plan.arenas;
+  static constexpr NodeList<graph.size> nodes{graph};
   static constexpr StepList<plan.schedule.step_count> steps{graph, plan.schedule};
   static constexpr PreparedList<plan.arenas.prepared_count> prepared{graph, plan};
   static constexpr std::uint64_t fingerprint = fingerprint_of(graph);
