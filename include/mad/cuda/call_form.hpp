@@ -4,6 +4,9 @@
 #pragma once
 
 #include <mad/cuda/layout.hpp>
+#include <mad/graph/fingerprint.hpp>
+
+#include <cstdint>
 
 namespace mad::cuda {
 
@@ -39,6 +42,7 @@ struct CallForm {
     for (const ValueForm& v : value) v.add_to(print);
     return print.value();
   }
+  constexpr bool has_operation_of(const CallForm& other) const { return node.op == other.node.op; }
 };
 
 /// Works out the form of a node at once: every further constant that reads the graph would cost its compiler a copy of

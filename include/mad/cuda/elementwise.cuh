@@ -102,9 +102,9 @@ __device__ inline void store_columns(void* memory, unsigned row, int column, con
   if constexpr (Stored) store(static_cast<T*>(memory) + static_cast<std::size_t>(row) * Stride + column, x);
 }
 
-/// What the code of a run consists of: runs of equal forms share a kernel.
+/// What the code of a run consists of: runs of equal form share a kernel.
 template <int Loads, int Members>
-struct RunForms {
+struct RunForm {
   int width = 0;
   Domain domain = Domain::tokens;
   int chunk = 1;  ///< neighbouring columns that a thread computes
@@ -125,13 +125,17 @@ struct RunForms {
     }
     for (int m = 0; m < Members; ++m) {
       const MemberForm& f = member[m];
-      for (const int fact :
-           {static_cast<int>(f.arity), f.a, f.b, f.stored ? 1 : 0, f.stride, f.is_short ? 1 : 0})
+      for (const int fact : {static_cast<int>(f.arity), f.a, f.b, f.stored ? 1 : 0, f.stride, f.is_short ? 1 : 0})
         print.add(fact);
       print.add(number[m]);
       print.add(op[m]->name);
     }
     return print.value();
+  }
+  constexpr bool has_operation_of(const RunForm& other) const {
+    for (int m = 0; m < Members; ++m)
+      if (op[m] != other.op[m]) return false;
+    return true;
   }
 };
 
@@ -172,31 +176,31 @@ struct RunMaker {
     return size;
   }
 
-  static constexpr RunForms<loads, members> make_forms() {
-    RunForms<loads, members> forms;
-    forms.width = Low::nodes.at[table.members[0]].width;
-    forms.domain = Low::nodes.at[table.members[0]].domain;
-    forms.chunk = largest_chunk(forms.domain, forms.width);
+  static constexpr RunForm<loads, members> make_form() {
+    RunForm<loads, members> form;
+    form.width = Low::nodes.at[table.members[0]].width;
+    form.domain = Low::nodes.at[table.members[0]].domain;
+    form.chunk = largest_chunk(form.domain, form.width);
     for (int l = 0; l < loads; ++l) {
       const int id = table.loads[l].node;
       const Domain rows = Low::nodes.at[id].domain;
       const int narrow = Low::nodes.at[id].width;
-      LoadForm& f = forms.load[l];
+      LoadForm& f = form.load[l];
       f.columns = table.loads[l].columns;
-      f.row = rows == forms.domain        ? RowOf::own
+      f.row = rows == form.domain         ? RowOf::own
               : rows == Domain::positions ? RowOf::position
               : rows == Domain::sequences ? RowOf::sequence
                                           : RowOf::first;
       f.stride = f.row == RowOf::first ? 0 : Low::plan.location[id].stride;
       f.narrow = f.columns == RunColumns::tiled ? narrow : 0;
-      f.copies = f.columns == RunColumns::spread ? forms.width / narrow : 0;
-      f.whole = f.columns == RunColumns::same && aligned(id, forms.chunk);
+      f.copies = f.columns == RunColumns::spread ? form.width / narrow : 0;
+      f.whole = f.columns == RunColumns::same && aligned(id, form.chunk);
       f.is_short = Layout::is_short(id);
     }
     for (int m = 0; m < members; ++m) {
       const int id = table.members[m];
       const Node& n = Low::nodes.at[id];
-      MemberForm& f = forms.member[m];
+      MemberForm& f = form.member[m];
       f.arity = n.operands == 0                                                             ? Arity::none
                 : n.op == &ops::copy_op || n.op == &ops::tile_op || n.op == &ops::spread_op ? Arity::copy
                 : n.operands == 1                                                           ? Arity::one
@@ -210,10 +214,10 @@ struct RunMaker {
       f.stored = stored(m);
       f.stride = f.stored ? Low::plan.location[id].stride : 0;
       f.is_short = f.stored && Layout::is_short(id);
-      forms.number[m] = n.number[0];
-      forms.op[m] = n.op;
+      form.number[m] = n.number[0];
+      form.op[m] = n.op;
     }
-    return forms;
+    return form;
   }
 
   static constexpr RunPlaces<loads + members> make_places() {
@@ -233,22 +237,22 @@ struct Run {
   using Activation = typename P::Activation;
   using Memory = Arguments<loads, members>;
   // Device code may neither call the functions that make it nor name an operation; it reads what they gave.
-  static constexpr RunForms<loads, members> forms = Maker::make_forms();
+  static constexpr RunForm<loads, members> form = Maker::make_form();
   static constexpr RunPlaces<loads + members> places = Maker::make_places();
-  static constexpr int width = forms.width;
-  static constexpr int chunk = forms.chunk;
+  static constexpr int width = form.width;
+  static constexpr int chunk = form.chunk;
   /// In which formulas compute: what ends in half of its bits needs no slow paths.
   using Number =
-      std::conditional_t<per_batch(forms.domain) && sizeof(Activation) < sizeof(float), approximate::Number, float>;
+      std::conditional_t<per_batch(form.domain) && sizeof(Activation) < sizeof(float), approximate::Number, float>;
 
   template <bool Short>
   using Type = std::conditional_t<Short, Activation, float>;
   template <int I>
   using Constant = std::integral_constant<int, I>;
   template <int M>
-  static constexpr double number = forms.number[M];
+  static constexpr double number = form.number[M];
   template <int M>
-  using FormulaOf = ops::Formula<forms.op[M]>;
+  using FormulaOf = ops::Formula<form.op[M]>;
 
   template <int... L, int... M>
   static __device__ void compute(const Memory& memory, std::integer_sequence<int, L...>,
@@ -259,15 +263,15 @@ struct Run {
     const unsigned row = index / per_row;
     const int column = static_cast<int>(index % per_row) * chunk;
     float value[loads + members][chunk];
-    (load_columns<forms.load[L].columns, forms.load[L].whole, forms.load[L].narrow, forms.load[L].copies>(
-         begin_of_row<forms.load[L].row, forms.load[L].stride, Type<forms.load[L].is_short>>(memory.from[L], row,
-                                                                                             memory.length),
+    (load_columns<form.load[L].columns, form.load[L].whole, form.load[L].narrow, form.load[L].copies>(
+         begin_of_row<form.load[L].row, form.load[L].stride, Type<form.load[L].is_short>>(memory.from[L], row,
+                                                                                          memory.length),
          column, value[L]),
      ...);
-    (evaluate<forms.member[M].arity, FormulaOf<M>, Number>(number<M>, value[Constant<forms.member[M].a>::value],
-                                                           value[Constant<forms.member[M].b>::value], value[loads + M]),
+    (evaluate<form.member[M].arity, FormulaOf<M>, Number>(number<M>, value[Constant<form.member[M].a>::value],
+                                                          value[Constant<form.member[M].b>::value], value[loads + M]),
      ...);
-    (store_columns<forms.member[M].stored, forms.member[M].stride, Type<forms.member[M].is_short>>(
+    (store_columns<form.member[M].stored, form.member[M].stride, Type<form.member[M].is_short>>(
          memory.to[M], row, column, value[loads + M]),
      ...);
   }
@@ -282,8 +286,8 @@ __global__ void __launch_bounds__(256)
   R::compute(memory, std::make_integer_sequence<int, R::loads>{}, std::make_integer_sequence<int, R::members>{});
 }
 
-/// Puts a run into the queue: the same code for all runs, which differ in their kernel and in data. \p at has the places
-/// of what is loaded, then of the members.
+/// Puts a run into the queue: the same code for all runs, which differ in their kernel and in data. \p at has the
+/// places of what is loaded, then of the members.
 template <class P>
 [[gnu::noinline]] void launch(const Context<P>& context, const void* kernel, const Place* at, int loads, int members,
                               Domain domain, int chunks_per_row) {
@@ -304,7 +308,7 @@ template <class P>
 template <class Low, int StepIndex, class P>
 void Run<Low, StepIndex, P>::run(const Context<P>& context, const Place* at) {
   static_assert(sizeof(Memory) == sizeof(void*) * ((loads > 0 ? loads : 1) + members + 1));
-  launch(context, reinterpret_cast<const void*>(&run_kernel<Low, StepIndex, P>), at, loads, members, forms.domain,
+  launch(context, reinterpret_cast<const void*>(&run_kernel<Low, StepIndex, P>), at, loads, members, form.domain,
          width / chunk);
 }
 

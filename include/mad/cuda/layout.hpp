@@ -30,8 +30,8 @@ constexpr bool is_exact(const Node* nodes, int id) {
 /// wherever they are asked for spends more time on them than on the kernels.
 template <int Count>
 struct ValueTable {
-  bool is_short[Count]{};           ///< the value's rows hold the activation's type
-  int bytes_before[Count]{};        ///< bytes per row of its domain that lie before it in its arena
+  bool is_short[Count]{};     ///< the value's rows hold the activation's type
+  int bytes_before[Count]{};  ///< bytes per row of its domain that lie before it in its arena
   unsigned char alignment[Count]{};
 };
 

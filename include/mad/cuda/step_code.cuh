@@ -9,6 +9,7 @@
 #include <mad/models/block.hpp>
 
 #include <cstdint>
+#include <iterator>
 #include <type_traits>
 #include <utility>
 
@@ -49,7 +50,7 @@ struct StepOf {
 template <class Low, int StepIndex, class P>
 struct StepOf<Low, StepIndex, P, true> {
   using Code = elementwise::Run<Low, StepIndex, P>;
-  static constexpr std::uint64_t print = Code::forms.print();
+  static constexpr std::uint64_t print = Code::form.print();
 };
 
 /// The layer whose code another one uses where it can.
@@ -81,7 +82,7 @@ struct Prints<Low, P, std::integer_sequence<int, S...>> {
   }
 };
 
-/// The step whose code is compiled for a step: one of the source's, or the first of its own layer.
+/// The step whose code is compiled for a step of its form: one of the source's, or the first of its own layer.
 template <class Low, int StepIndex, class P>
 constexpr auto shared_step() {
   using M = typename CodeSource<Low>::type;
@@ -94,8 +95,11 @@ constexpr auto shared_step() {
 
 template <class Low, int StepIndex, class P>
 constexpr StepCode<P> step_code() {
-  using Shared = decltype(shared_step<Low, StepIndex, P>());
-  return {&Shared::Code::run, StepOf<Low, StepIndex, P>::Code::places.at};
+  using Own = StepOf<Low, StepIndex, P>;
+  using Equal = decltype(shared_step<Low, StepIndex, P>());
+  // Forms compare operations by their names, which nothing keeps from being given twice.
+  using Shared = std::conditional_t<Own::Code::form.has_operation_of(Equal::Code::form), Equal, Own>;
+  return {&Shared::Code::run, Own::Code::places.at};
 }
 
 template <class Low, class P, class Indices = std::make_integer_sequence<int, Low::plan.schedule.step_count>>
