@@ -124,7 +124,7 @@ MAD_ALWAYS_INLINE inline void for_rows(const Context<T>& context, Domain domain,
 
 template <class Low, int StepIndex, class T>
 struct Run {
-  static constexpr RunTable table = make_run_table(Low::graph, Low::plan, StepIndex);
+  static constexpr RunTable table = make_run_table(Low::graph.nodes, Low::plan, StepIndex);
   static constexpr const Node& first = Low::graph.nodes[table.members[0]];
   static constexpr int width = first.width;
   static constexpr int loads = table.load_count;

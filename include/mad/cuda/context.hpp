@@ -5,10 +5,13 @@
 
 #include <mad/core/view.hpp>
 #include <mad/cuda/arena_layout.hpp>
+#include <mad/cuda/call_form.hpp>
 #include <mad/cuda/layout.hpp>
 #include <mad/cuda/queue.hpp>
 
+#include <iterator>
 #include <span>
+#include <type_traits>
 
 namespace mad::cuda {
 
@@ -73,7 +76,7 @@ struct Place {
 
 /// The memory of a value.
 template <class P>
-std::byte* locate(const Context<P>& c, const Place& place) {
+[[gnu::noinline]] std::byte* locate(const Context<P>& c, const Place& place) {
   const auto bytes = [](const float* p) { return reinterpret_cast<std::byte*>(const_cast<float*>(p)); };
   switch (place.space) {
     case Space::parameter:
@@ -118,13 +121,20 @@ void wait_for_aside(const Context<P>& c, std::span<const Place> read, std::span<
     if (place.space != Space::registers) c.queue->wait_for_aside(bytes_of(c, place), true);
 }
 
-/// One node of a lowered layer on its way to a kernel: operands, outputs, sizes, and the queue to put it in.
-template <class Low_, int Id, class P>
+/// A parameter in the type of matrix products.
+template <class P>
+[[gnu::noinline]] const typename P::Activation* locate_factor(const Context<P>& c, const Place& place) {
+  return c.factors + place.parameter_offset(c.shape) / static_cast<Index>(sizeof(float));
+}
+
+/// One node of a lowered layer on its way to a kernel: operands, outputs, sizes, and the queue to put it in. What is
+/// constant is its form; the places are those of any node of that form.
+template <class Low, int Id, class P>
 struct Call {
-  using Low = Low_;
-  using Precision = P;
-  static constexpr Node node = Low::graph.nodes[Id];
+  static constexpr auto form = make_call_form<Low, Id, P>();
+  static constexpr Node node = form.node;
   const Context<P>& context;
+  const Place* places;  ///< of the operands, then of the outputs
 
   const Shape& shape() const { return context.shape; }
   Queue& queue() const { return *context.queue; }
@@ -132,70 +142,58 @@ struct Call {
   Index rows() const { return rows_of(node.domain, context.shape); }
 
   static constexpr bool has(int k) { return k < node.operands; }
-  static constexpr const Node& operand(int k) { return Low::graph.nodes[node.operand[k]]; }
+  static constexpr const ValueForm& operand(int k) { return form.value[k]; }
   /// The type in which operand K is stored.
   template <int K>
-  using In = Stored<Low, Low::graph.nodes[Id].operand[K], P>;
+  using In = std::conditional_t<form.value[K].is_short, typename P::Activation, float>;
   /// The type in which output K is stored.
   template <int K = 0>
-  using Out = Stored<Low, Id + K, P>;
+  using Out = std::conditional_t<form.value[node.operands + K].is_short, typename P::Activation, float>;
 
   /// Neighbouring columns of operand K, or of output K, that can be read or written at once from any multiple of their
   /// number on.
   template <int K>
   static constexpr int in_chunk() {
-    return Layout<Low, P>::alignment(Low::graph.nodes[Id].operand[K]) / static_cast<int>(sizeof(In<K>));
+    return form.value[K].alignment / static_cast<int>(sizeof(In<K>));
   }
   template <int K = 0>
   static constexpr int out_chunk() {
-    return Layout<Low, P>::alignment(Id + K) / static_cast<int>(sizeof(Out<K>));
+    return form.value[node.operands + K].alignment / static_cast<int>(sizeof(Out<K>));
   }
 
   template <int K>
   View<const In<K>> in() const {
-    const Place& place = places.at[K];
-    return {reinterpret_cast<const In<K>*>(locate(context, place)), place.stride};
+    return {reinterpret_cast<const In<K>*>(locate(context, places[K])), places[K].stride};
   }
   /// Output K: 0 is the node itself, K the K-th `result` behind it.
   template <int K = 0>
   View<Out<K>> out() const {
-    const Place& place = places.at[node.operands + K];
+    const Place& place = places[node.operands + K];
     return {reinterpret_cast<Out<K>*>(locate(context, place)), place.stride};
   }
   template <int K>
-  static constexpr const Node& output() {
-    return Low::graph.nodes[Id + K];
+  static constexpr const ValueForm& output() {
+    return form.value[node.operands + K];
   }
   /// True if the operation has a K-th further output.
   template <int K>
   static constexpr bool is_result() {
-    return has_result(Low::graph, Id, K);
+    return node.operands + K < static_cast<int>(std::size(form.value));
   }
   /// True if operand K is a parameter (or part of one): then `factor` gives it in the type of matrix products.
   template <int K>
   static constexpr bool is_parameter() {
-    return Low::plan.location[Low::graph.nodes[Id].operand[K]].space == Space::parameter;
+    return form.value[K].is_parameter;
   }
   template <int K>
   const typename P::Activation* factor() const {
-    return context.factors + places.at[K].parameter_offset(context.shape) / static_cast<Index>(sizeof(float));
+    return locate_factor(context, places[K]);
   }
-
-  static constexpr bool runs_aside() { return mad::runs_aside(Low::graph, Low::plan.schedule, Id); }
   /// Where the node reads and writes.
-  static std::span<const Place> read() { return std::span(places.at).first(node.operands); }
-  static std::span<const Place> written() { return std::span(places.at).subspan(node.operands); }
-
-private:
-  static constexpr int outputs = output_count(Low::graph, Id);
-  struct Places {
-    Place at[node.operands + outputs];
-    constexpr Places() {
-      for (int k = 0; k < node.operands; ++k) at[k] = Place::of<Low, P>(node.operand[k]);
-      for (int k = 0; k < outputs; ++k) at[node.operands + k] = Place::of<Low, P>(Id + k);
-    }
-  };
-  static constexpr Places places{};
+  std::span<const Place> read() const { return {places, static_cast<std::size_t>(node.operands)}; }
+  std::span<const Place> written() const {
+    return {places + node.operands, std::size(form.value) - static_cast<std::size_t>(node.operands)};
+  }
 };
 
 /// The device's kernel of an operation: `template <class C> static void run(const C& call)` with a `Call`, which puts

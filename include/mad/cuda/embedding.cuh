@@ -71,7 +71,8 @@ __global__ void __launch_bounds__(warps * 32) backward(const int* ids, const T* 
   const bool second = first_id + 16 < vocabulary;
   tensor::Sums sums[2][lane_columns]{};
   const unsigned end = min((blockIdx.x + 1) * share, tokens);
-#pragma unroll 2
+  constexpr int rounds = Whole ? 2 : 1;  // rows of odd widths are too rare for twice the code
+#pragma unroll rounds
   for (unsigned t = blockIdx.x * share + warp * step; t < end; t += warps * step) {
     float x[4][lane_columns];
     int id[4];

@@ -203,7 +203,7 @@ struct Kernel<&ops::long_conv_gradient_op> {
     const Shape& shape = call.shape();
     const auto dy = call.template in<0>();
     const auto u = call.template in<1>();
-    Queue& aside = queue_aside(call.context, C::read(), C::written().subspan(1));
+    Queue& aside = queue_aside(call.context, call.read(), call.written().subspan(1));
     d::correlate<channels, filters, C::template in_chunk<0>() >= 8 && C::template in_chunk<1>() >= 8, T, U>(
         aside, dy, u, call.template out<1>(), call.template out<2>().data, shape);
     d::convolve<channels, filters, true, whole_rows, T, V>(call.queue(), dy, call.template in<3>(),

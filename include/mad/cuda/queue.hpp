@@ -127,6 +127,16 @@ public:
     launch_converted<Parameters...>(what, reinterpret_cast<const void*>(kernel), grid, block, shared_bytes,
                                     arguments...);
   }
+  /// The same for a kernel without a type and the addresses of its arguments.
+  [[gnu::noinline]] void launch_kernel(std::string_view what, const void* kernel, dim3 grid, dim3 block,
+                                       std::size_t shared_bytes, void** arguments) {
+    if (rehearsing_ || grid.x == 0 || grid.y == 0 || grid.z == 0) return;
+    if (shared_bytes > 48 * 1024) {
+      check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared_bytes)),
+            "give " + std::string(what) + " " + std::to_string(shared_bytes) + " bytes of shared memory");
+    }
+    check(cudaLaunchKernel(kernel, grid, block, arguments, shared_bytes, stream_), "launch " + std::string(what));
+  }
 
   /// Sets \p bytes bytes to zero.
   void zero(void* memory, std::size_t bytes) {
@@ -188,15 +198,6 @@ private:
                         Parameters... parameters) {
     void* addresses[] = {static_cast<void*>(&parameters)..., nullptr};
     launch_kernel(what, kernel, grid, block, shared_bytes, addresses);
-  }
-  void launch_kernel(std::string_view what, const void* kernel, dim3 grid, dim3 block, std::size_t shared_bytes,
-                     void** parameters) {
-    if (rehearsing_ || grid.x == 0 || grid.y == 0 || grid.z == 0) return;
-    if (shared_bytes > 48 * 1024) {
-      check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared_bytes)),
-            "give " + std::string(what) + " " + std::to_string(shared_bytes) + " bytes of shared memory");
-    }
-    check(cudaLaunchKernel(kernel, grid, block, parameters, shared_bytes, stream_), "launch " + std::string(what));
   }
 
   int multiprocessors_;

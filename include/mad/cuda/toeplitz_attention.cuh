@@ -81,7 +81,7 @@ struct Kernel<&ops::toeplitz_attention_gradient_op> {
     const toeplitz::SumList<T, 3> sums{{{dy, v, k, call.template out<0>(), false},
                                         {v, dy, q, call.template out<1>(), true},
                                         {k, q, dy, call.template out<2>(), true}}};
-    Queue& aside = queue_aside(call.context, C::read(), C::written().subspan(3));
+    Queue& aside = queue_aside(call.context, call.read(), call.written().subspan(3));
     const toeplitz::Partial partial = K::correlate(aside, q, k, v, dy, filter.heads, call.shape());
     toeplitz::add_filter_gradient(aside, partial, call.template out<3>(), call.template out<4>().data,
                                   call.shape().length);

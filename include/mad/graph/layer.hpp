@@ -94,6 +94,56 @@ struct ParameterList {
   }
 };
 
+/// The nodes of a graph, without room for more, and how many outputs each has.
+template <int Count>
+struct NodeList {
+  Node at[Count]{};
+  int outputs[Count]{};
+
+  constexpr explicit NodeList(const Graph& graph) {
+    for (int i = 0; i < Count; ++i) {
+      at[i] = graph.nodes[i];
+      outputs[i] = output_count(graph, i);
+    }
+  }
+};
+
+/// What code is generated for: the kernels and runs of a plan in order. Compilers turn a constant into memory each time
+/// an expression reads from it, so the steps of a layer read from this list and not from the whole plan.
+template <int Count>
+struct StepList {
+  int node[Count > 0 ? Count : 1]{};  ///< the first that the step computes
+  const Operation* op[Count > 0 ? Count : 1]{};
+  bool is_run[Count > 0 ? Count : 1]{};
+  bool runs_aside[Count > 0 ? Count : 1]{};
+  int phase_begin[phase_count + 1]{};
+
+  constexpr StepList(const Graph& graph, const Schedule& s) {
+    for (int i = 0; i < Count; ++i) {
+      node[i] = s.order[s.steps[i].first];
+      op[i] = graph.nodes[node[i]].op;
+      is_run[i] = s.steps[i].group;
+      runs_aside[i] = mad::runs_aside(graph, s, node[i]);
+    }
+    for (int p = 0; p <= phase_count; ++p) phase_begin[p] = s.phase_begin[p];
+  }
+};
+
+/// The values of a plan whose size a device tells, by slot.
+template <int Count>
+struct PreparedList {
+  int node[Count > 0 ? Count : 1]{};
+  const Operation* op[Count > 0 ? Count : 1]{};
+
+  constexpr PreparedList(const Graph& graph, const Plan& plan) {
+    for (int i = 0; i < graph.size; ++i) {
+      if (!graph.nodes[i].op->prepared || !plan.schedule.live[i]) continue;
+      node[plan.location[i].base] = i;
+      op[plan.location[i].base] = graph.nodes[i].op;
+    }
+  }
+};
+
 /// A layer at a width: the only tag that generated code carries. `Passes` switches planner passes off, for proofs.
 template <Layer L, int Width, unsigned Passes = all_passes>
 struct Lowered {
@@ -106,6 +156,9 @@ struct Lowered {
   // What is needed at run time. The graph and its plan, some 60 KB, then stay out of the program.
   static constexpr ParameterList<graph.parameter_count> parameters{graph};
   static constexpr Arenas arenas = plan.arenas;
+  static constexpr NodeList<graph.size> nodes{graph};
+  static constexpr StepList<plan.schedule.step_count> steps{graph, plan.schedule};
+  static constexpr PreparedList<plan.arenas.prepared_count> prepared{graph, plan};
   static constexpr std::uint64_t fingerprint = fingerprint_of(graph);
 };
 

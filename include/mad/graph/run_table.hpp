@@ -25,22 +25,22 @@ struct RunTable {
   int count = 0;
 };
 
-constexpr RunTable make_run_table(const Graph& g, const Plan& plan, int step_index) {
+constexpr RunTable make_run_table(const Node* nodes, const Plan& plan, int step_index) {
   RunTable t;
   const Step& step = plan.schedule.steps[step_index];
   for (int m = 0; m < step.count; ++m) t.members[t.count++] = plan.schedule.order[step.first + m];
   for (int m = 0; m < t.count; ++m) {
-    const Node& n = g.nodes[t.members[m]];
+    const Node& n = nodes[t.members[m]];
     for (int k = 0; k < n.operands && k < 2; ++k) {
       const int o = n.operand[k];
       int found = -1;
       for (int j = 0; j < m; ++j)
-        if (t.members[j] == o && g.nodes[o].width == n.width) found = j;
+        if (t.members[j] == o && nodes[o].width == n.width) found = j;
       if (found >= 0) {
         t.argument[m][k] = found;
         continue;
       }
-      RunLoad load{o, g.nodes[o].width == n.width ? RunColumns::same : RunColumns::single};
+      RunLoad load{o, nodes[o].width == n.width ? RunColumns::same : RunColumns::single};
       if (n.op == &ops::tile_op) load.columns = RunColumns::tiled;
       if (n.op == &ops::spread_op) load.columns = RunColumns::spread;
       int index = 0;

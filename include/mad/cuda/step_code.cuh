@@ -1,0 +1,145 @@
+// Copyright 2026 The mad authors. SPDX-License-Identifier: Apache-2.0
+/// \file
+/// The steps of a plan as a table of functions and places. Steps that do the same, in one layer or in the forms that a
+/// layer has with different norms, share their function and its kernels.
+#pragma once
+
+#include <mad/cuda/elementwise.cuh>
+#include <mad/cuda/kernels.cuh>
+#include <mad/models/block.hpp>
+
+#include <cstdint>
+#include <iterator>
+#include <span>
+#include <type_traits>
+#include <utility>
+
+namespace mad::cuda {
+
+/// One step at run time: a run of elementwise nodes, or a kernel.
+template <class P>
+struct StepCode {
+  void (*run)(const Context<P>& context, const Place* places);
+  const Place* places;  ///< of what is read, then of what is written
+  int reads;
+  int writes;
+  bool aside;  ///< nothing in its phase waits for it
+};
+
+namespace step_detail {
+
+/// A step that is one node.
+template <class Low, int Id, class P>
+struct KernelStep {
+  using C = Call<Low, Id, P>;
+  static constexpr auto form = C::form;
+  struct Places {
+    Place at[std::size(form.value)];
+    constexpr Places() {
+      for (int k = 0; k < form.node.operands; ++k) at[k] = Place::of<Low, P>(Low::nodes.at[Id].operand[k]);
+      for (int k = form.node.operands; k < static_cast<int>(std::size(form.value)); ++k)
+        at[k] = Place::of<Low, P>(Id + k - form.node.operands);
+    }
+  };
+  static constexpr Places places{};
+  static constexpr int reads = form.node.operands;
+  static constexpr int writes = static_cast<int>(std::size(form.value)) - reads;
+
+  static void run(const Context<P>& context, const Place* at) { Kernel<form.node.op>::run(C{context, at}); }
+};
+
+template <class Low, int StepIndex, class P, bool IsRun = Low::steps.is_run[StepIndex]>
+struct StepOf {
+  using Code = KernelStep<Low, Low::steps.node[StepIndex], P>;
+  static constexpr std::uint64_t print = Code::form.print();
+};
+template <class Low, int StepIndex, class P>
+struct StepOf<Low, StepIndex, P, true> {
+  using Code = elementwise::Run<Low, StepIndex, P>;
+  static constexpr std::uint64_t print = Code::form.print();
+};
+
+/// The layer whose code another one uses where it can.
+template <class Low>
+struct CodeSource {
+  using type = Low;
+};
+template <class L, int Width, unsigned Passes>
+struct CodeSource<Lowered<Residual<Norm::rms_norm, L>, Width, Passes>> {
+  using type = Lowered<Residual<Norm::layer_norm, L>, Width, Passes>;
+};
+template <int Width, unsigned Passes>
+struct CodeSource<Lowered<Decoder<Norm::rms_norm>, Width, Passes>> {
+  using type = Lowered<Decoder<Norm::layer_norm>, Width, Passes>;
+};
+
+/// The forms of all steps of a layer, as numbers.
+template <class Low, class P, class Indices = std::make_integer_sequence<int, Low::plan.schedule.step_count>>
+struct Prints;
+template <class Low, class P, int... S>
+struct Prints<Low, P, std::integer_sequence<int, S...>> {
+  static constexpr std::uint64_t of[] = {StepOf<Low, S, P>::print..., 0};
+
+  /// The first step of a form, or -1.
+  static constexpr int find(std::uint64_t print) {
+    for (int s = 0; s < static_cast<int>(sizeof...(S)); ++s)
+      if (of[s] == print) return s;
+    return -1;
+  }
+};
+
+/// The step whose code is compiled for a step of its form: one of the source's, or the first of its own layer.
+template <class Low, int StepIndex, class P>
+constexpr auto shared_step() {
+  using M = typename CodeSource<Low>::type;
+  constexpr int found = Prints<M, P>::find(StepOf<Low, StepIndex, P>::print);
+  if constexpr (found >= 0)
+    return StepOf<M, found, P>{};
+  else
+    return StepOf<Low, Prints<Low, P>::find(StepOf<Low, StepIndex, P>::print), P>{};
+}
+
+template <class Low, int StepIndex, class P>
+constexpr StepCode<P> step_code() {
+  using Own = StepOf<Low, StepIndex, P>;
+  using Equal = decltype(shared_step<Low, StepIndex, P>());
+  // Forms compare operations by their names, which nothing keeps from being given twice.
+  using Shared = std::conditional_t<Own::Code::form.has_operation_of(Equal::Code::form), Equal, Own>;
+  return {&Shared::Code::run, Own::Code::places.at, Own::Code::reads, Own::Code::writes,
+          Low::steps.runs_aside[StepIndex]};
+}
+
+template <class Low, class P, class Indices = std::make_integer_sequence<int, Low::plan.schedule.step_count>>
+struct Steps;
+template <class Low, class P, int... S>
+struct Steps<Low, P, std::integer_sequence<int, S...>> {
+  static constexpr StepCode<P> code[sizeof...(S) + 1] = {step_code<Low, S, P>()...};
+};
+
+}  // namespace step_detail
+
+/// Puts a step into the queue, or aside.
+template <class P>
+void run_step(const Context<P>& context, const StepCode<P>& step) {
+  const std::span<const Place> read(step.places, static_cast<std::size_t>(step.reads));
+  const std::span<const Place> written(step.places + step.reads, static_cast<std::size_t>(step.writes));
+  context.queue->release();
+  if (step.aside) {
+    Context<P> aside = context;
+    aside.queue = &queue_aside(context, read, written);
+    step.run(aside, step.places);
+  } else {
+    wait_for_aside(context, read, written);
+    step.run(context, step.places);
+  }
+}
+
+/// Puts a phase of a layer into the queue.
+template <class Low, Phase Which, class P>
+void run_phase(const Context<P>& context) {
+  constexpr int begin = Low::steps.phase_begin[static_cast<int>(Which)];
+  constexpr int end = Low::steps.phase_begin[static_cast<int>(Which) + 1];
+  for (int s = begin; s < end; ++s) run_step(context, step_detail::Steps<Low, P>::code[s]);
+}
+
+}  // namespace mad::cuda
