@@ -5,8 +5,11 @@
 
 #include <mad/cuda/context.hpp>
 #include <mad/cuda/matrix_product.hpp>
+#include <mad/cuda/put_off.cuh>
 #include <mad/cuda/sum.cuh>
 #include <mad/ops/linear.hpp>
+
+#include <utility>
 
 namespace mad::cuda {
 
@@ -70,10 +73,25 @@ void linear_input_gradient(Queue& queue, Index rows, Index in, Index out, View<c
                        dx.stride, {.addend = addend.data, .stride = addend.stride});
 }
 
-/// dW += dy^T x, or x^T dy of a weight stored (in, out); dy (rows, out), x (rows, in).
+/// dW += dy^T x, or x^T dy of a weight stored (in, out); dy (rows, out), x (rows, in). May be put off.
 template <class T>
 void linear_weight_gradient(Queue& queue, Index rows, Index in, Index out, View<const T> dy, View<const T> x,
                             float* d_weight, bool in_out) {
+  if constexpr (std::is_same_v<T, BFloat16>) {
+    WeightGradient g{.dy = dy.data,
+                     .dy_stride = static_cast<std::size_t>(dy.stride),
+                     .x = x.data,
+                     .x_stride = static_cast<std::size_t>(x.stride),
+                     .out = static_cast<int>(out),
+                     .in = static_cast<int>(in),
+                     .d_weight = d_weight};
+    if (in_out) {
+      std::swap(g.dy, g.x);
+      std::swap(g.dy_stride, g.x_stride);
+      std::swap(g.out, g.in);
+    }
+    if (put_off_product(queue, rows, g)) return;
+  }
   if (in_out)
     matrix_product<T, float>(queue, in, out, rows, {x.data, x.stride, true}, {dy.data, dy.stride}, d_weight, out,
                              {.addend = d_weight, .stride = out});

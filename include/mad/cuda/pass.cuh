@@ -100,8 +100,10 @@ public:
     Queue& side = queue.begin_aside();
     linear_weight_gradient<Activation>(side, rows, width, o_.vocab_size, d_logits, {normed(), width},
                                        gradients_ + layout_.head_weight, false);
-    side.release();
-    add_row_sums<Activation>(side, d_logits, rows, o_.vocab_size, gradients_ + layout_.head_bias);
+    if (!put_off_row_sums(side, d_logits, rows, o_.vocab_size, gradients_ + layout_.head_bias)) {
+      side.release();
+      add_row_sums<Activation>(side, d_logits, rows, o_.vocab_size, gradients_ + layout_.head_bias);
+    }
     queue.release();
     std::size_t turn = 0;
     const auto next = [&] {

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <mad/cuda/memory.hpp>
+#include <mad/cuda/weight_gradient.hpp>
 
 #include <algorithm>
 #include <array>
@@ -46,8 +47,25 @@ public:
     side_->release();
     return *side_;
   }
+  /// Gradients of weights, sums over \p rows rows, that are put off: `start(queue)` is to start them all together,
+  /// before anything waits for this queue and at the latest when `start_put_off` is called.
+  std::vector<WeightGradient>& put_off(Index rows, void (*start)(Queue&)) {
+    if (rows != put_off_rows_) start_own();
+    put_off_rows_ = rows;
+    start_ = start;
+    return put_off_;
+  }
+  const std::vector<WeightGradient>& all_put_off() const { return put_off_; }
+  Index put_off_rows() const { return put_off_rows_; }
+  /// Starts what was put off here and in the side queue.
+  void start_put_off() {
+    start_own();
+    if (side_ != nullptr) side_->start_own();
+  }
+
   /// What comes next in this queue waits for all that is in the other by now.
   void wait_for(Queue& other) {
+    other.start_own();
     if (&other == side_.get()) {
       reserved_.clear();
       handed_.release();
@@ -193,6 +211,13 @@ private:
     Buffer<std::byte> memory;
   };
 
+  void start_own() {
+    if (put_off_.empty()) return;
+    release();
+    start_(*this);
+    put_off_.clear();
+  }
+
   template <class... Parameters>
   void launch_converted(std::string_view what, const void* kernel, dim3 grid, dim3 block, std::size_t shared_bytes,
                         Parameters... parameters) {
@@ -206,6 +231,9 @@ private:
   cublasLtHandle_t products_ = nullptr;
   std::unique_ptr<Queue> side_;
   std::vector<Reserved> reserved_;
+  std::vector<WeightGradient> put_off_;
+  Index put_off_rows_ = 0;
+  void (*start_)(Queue&) = nullptr;
   Buffer<int> counters_;
   Workspace workspace_;
   Workspace handed_;

@@ -12,6 +12,7 @@
 #include <mad/cuda/async_copy.cuh>
 #include <mad/cuda/queue.hpp>
 #include <mad/cuda/tensor_core.cuh>
+#include <mad/cuda/weight_gradient.hpp>
 
 #include <algorithm>
 #include <cstddef>
@@ -19,19 +20,6 @@
 #include <span>
 
 namespace mad::cuda {
-
-/// One linear map's gradients: d_weight (out, in) += dy^T x, and d_bias (out) += sum of the rows of dy where it is not
-/// null.
-struct WeightGradient {
-  const BFloat16* dy;  ///< (rows, out)
-  std::size_t dy_stride;
-  const BFloat16* x;  ///< (rows, in)
-  std::size_t x_stride;
-  int out;
-  int in;
-  float* d_weight;  ///< row-major (out, in), contiguous
-  float* d_bias;    ///< or null
-};
 
 inline constexpr int most_weight_gradients = 16;
 
@@ -72,7 +60,7 @@ struct Shape {
 };
 
 /// 64 x 64 sums per warp: a warp reads less shared memory for its products than with any smaller share.
-using Default = Shape<128, 128, 2, 2, 2, 32, 5, 1>;
+using Default = Shape<128, 128, 2, 2, 2, 64, 4, 1>;
 
 template <class S>
 struct Memory {
