@@ -18,6 +18,8 @@ namespace put_off_detail {
 /// Rows up to which all gradients of a layer in one kernel take less time than a product each.
 inline constexpr Index most_rows = Index{1} << 15;
 
+inline bool wanted(const Queue& queue, Index rows) { return queue.puts_off() && rows <= most_rows; }
+
 /// The sums over rows that found no product to go along with, and the products, as many at a time as one kernel takes.
 inline void start(Queue& queue) {
   const Index rows = queue.put_off_rows();
@@ -37,7 +39,7 @@ inline void start(Queue& queue) {
 
 /// Notes d_weight (out, in) += dy^T x for later. False where that is nothing for the common kernel, and not noted.
 inline bool put_off_product(Queue& queue, Index rows, const WeightGradient& g) {
-  if (rows > put_off_detail::most_rows || !takes(g)) return false;
+  if (!put_off_detail::wanted(queue, rows) || !takes(g)) return false;
   for (WeightGradient& known : queue.put_off(rows, put_off_detail::start)) {
     if (known.dy != g.dy || known.dy_stride != g.dy_stride || known.out != g.out || known.x != nullptr) continue;
     known.x = g.x;
@@ -58,7 +60,7 @@ bool put_off_row_sums(Queue& queue, View<const T> x, Index rows, Index columns, 
     const auto stride = static_cast<std::size_t>(x.stride);
     WeightGradient g{.dy = x.data, .dy_stride = stride, .x = x.data, .x_stride = stride};
     g.out = g.in = static_cast<int>(columns);
-    if (rows > put_off_detail::most_rows || !takes(g)) return false;
+    if (!put_off_detail::wanted(queue, rows) || !takes(g)) return false;
     for (WeightGradient& known : queue.put_off(rows, put_off_detail::start)) {
       if (known.dy != x.data || known.dy_stride != stride || known.out != columns || known.d_bias != nullptr) continue;
       known.d_bias = to;

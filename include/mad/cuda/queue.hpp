@@ -56,6 +56,8 @@ public:
     return put_off_;
   }
   const std::vector<WeightGradient>& all_put_off() const { return put_off_; }
+  bool puts_off() const { return puts_off_; }
+  void put_nothing_off(bool nothing) { puts_off_ = !nothing; }
   Index put_off_rows() const { return put_off_rows_; }
   /// Starts what was put off here and in the side queue.
   void start_put_off() {
@@ -233,6 +235,7 @@ private:
   std::vector<Reserved> reserved_;
   std::vector<WeightGradient> put_off_;
   Index put_off_rows_ = 0;
+  bool puts_off_ = true;
   void (*start_)(Queue&) = nullptr;
   Buffer<int> counters_;
   Workspace workspace_;
