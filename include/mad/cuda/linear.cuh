@@ -4,8 +4,8 @@
 #pragma once
 
 #include <mad/cuda/context.hpp>
+#include <mad/cuda/deferred_gradients.cuh>
 #include <mad/cuda/matrix_product.hpp>
-#include <mad/cuda/put_off.cuh>
 #include <mad/cuda/sum.cuh>
 #include <mad/ops/linear.hpp>
 
@@ -73,7 +73,7 @@ void linear_input_gradient(Queue& queue, Index rows, Index in, Index out, View<c
                        dx.stride, {.addend = addend.data, .stride = addend.stride});
 }
 
-/// dW += dy^T x, or x^T dy of a weight stored (in, out); dy (rows, out), x (rows, in). May be put off.
+/// dW += dy^T x, or x^T dy of a weight stored (in, out); dy (rows, out), x (rows, in). May be deferred.
 template <class T>
 void linear_weight_gradient(Queue& queue, Index rows, Index in, Index out, View<const T> dy, View<const T> x,
                             float* d_weight, bool in_out) {
@@ -90,7 +90,7 @@ void linear_weight_gradient(Queue& queue, Index rows, Index in, Index out, View<
       std::swap(g.dy_stride, g.x_stride);
       std::swap(g.out, g.in);
     }
-    if (put_off_product(queue, rows, g)) return;
+    if (defer_product(queue, rows, g)) return;
   }
   if (in_out)
     matrix_product<T, float>(queue, in, out, rows, {x.data, x.stride, true}, {dy.data, dy.stride}, d_weight, out,

@@ -100,7 +100,7 @@ public:
     Queue& side = queue.begin_aside();
     linear_weight_gradient<Activation>(side, rows, width, o_.vocab_size, d_logits, {normed(), width},
                                        gradients_ + layout_.head_weight, false);
-    if (!put_off_row_sums(side, d_logits, rows, o_.vocab_size, gradients_ + layout_.head_bias)) {
+    if (!defer_row_sums(side, d_logits, rows, o_.vocab_size, gradients_ + layout_.head_bias)) {
       side.release();
       add_row_sums<Activation>(side, d_logits, rows, o_.vocab_size, gradients_ + layout_.head_bias);
     }
@@ -114,7 +114,7 @@ public:
     linear_input_gradient<Activation, Activation>(queue, rows, width, o_.vocab_size, d_logits,
                                                   w.factors + layout_.head_weight, {}, {dy_, width}, false);
     for (std::size_t i = stages_.size(); i-- > 0;) {
-      side.put_nothing_off(i == 0);  // nothing comes after the first layer that it could run beside
+      side.defer_nothing(i == 0);  // nothing comes after the first layer that it could run beside
       run(queue, w, stages_[i], Phase::backward);
       next();
       if (begins_decoder(i)) {
@@ -134,7 +134,7 @@ public:
         queue, shape_, batch_.inputs, dy_, o_.vocab_size, width,
         {gradient(layout_.token_embeds), gradient(layout_.position_embeds), gradient(layout_.cls_token)});
     queue.wait_for(side);
-    side.put_nothing_off(false);
+    side.defer_nothing(false);
   }
 
 private:

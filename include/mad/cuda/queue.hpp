@@ -47,20 +47,20 @@ public:
     side_->release();
     return *side_;
   }
-  /// Gradients of weights, sums over \p rows rows, that are put off: `start(queue)` is to start them all together,
-  /// before anything waits for this queue and at the latest when `start_put_off` is called.
-  std::vector<WeightGradient>& put_off(Index rows, void (*start)(Queue&)) {
-    if (rows != put_off_rows_) start_own();
-    put_off_rows_ = rows;
+  /// Gradients of weights, sums over \p rows rows, that are deferred: `start(queue)` is to start them all together,
+  /// before anything waits for this queue and at the latest when `start_deferred` is called.
+  std::vector<WeightGradient>& defer(Index rows, void (*start)(Queue&)) {
+    if (rows != deferred_rows_) start_own();
+    deferred_rows_ = rows;
     start_ = start;
-    return put_off_;
+    return deferred_;
   }
-  const std::vector<WeightGradient>& all_put_off() const { return put_off_; }
-  bool puts_off() const { return puts_off_; }
-  void put_nothing_off(bool nothing) { puts_off_ = !nothing; }
-  Index put_off_rows() const { return put_off_rows_; }
-  /// Starts what was put off here and in the side queue.
-  void start_put_off() {
+  const std::vector<WeightGradient>& all_deferred() const { return deferred_; }
+  bool defers() const { return defers_; }
+  void defer_nothing(bool nothing) { defers_ = !nothing; }
+  Index deferred_rows() const { return deferred_rows_; }
+  /// Starts what was deferred here and in the side queue.
+  void start_deferred() {
     start_own();
     if (side_ != nullptr) side_->start_own();
   }
@@ -214,10 +214,10 @@ private:
   };
 
   void start_own() {
-    if (put_off_.empty()) return;
+    if (deferred_.empty()) return;
     release();
     start_(*this);
-    put_off_.clear();
+    deferred_.clear();
   }
 
   template <class... Parameters>
@@ -233,9 +233,9 @@ private:
   cublasLtHandle_t products_ = nullptr;
   std::unique_ptr<Queue> side_;
   std::vector<Reserved> reserved_;
-  std::vector<WeightGradient> put_off_;
-  Index put_off_rows_ = 0;
-  bool puts_off_ = true;
+  std::vector<WeightGradient> deferred_;
+  Index deferred_rows_ = 0;
+  bool defers_ = true;
   void (*start_)(Queue&) = nullptr;
   Buffer<int> counters_;
   Workspace workspace_;

@@ -4,7 +4,7 @@
 #pragma once
 
 #include <mad/cuda/context.hpp>
-#include <mad/cuda/put_off.cuh>
+#include <mad/cuda/deferred_gradients.cuh>
 #include <mad/cuda/row_grid.cuh>
 #include <mad/cuda/row_sum.cuh>
 
@@ -121,7 +121,7 @@ struct Kernel<&ops::sum_op> {
     const Index rows = rows_of(from, shape);
     if constexpr (from != Domain::one && to == Domain::one) {
       if constexpr (wide == narrow) {
-        if (!put_off_row_sums(call.queue(), x, rows, wide, y.data)) add_row_sums(call.queue(), x, rows, wide, y.data);
+        if (!defer_row_sums(call.queue(), x, rows, wide, y.data)) add_row_sums(call.queue(), x, rows, wide, y.data);
       } else {
         float* sums = call.queue().template take<float>(wide);
         call.queue().zero(sums, wide * sizeof(float));

@@ -13,18 +13,18 @@
 
 namespace mad::cuda {
 
-namespace put_off_detail {
+namespace deferred_detail {
 
 /// Rows up to which all gradients of a layer in one kernel take less time than a product each.
 inline constexpr Index most_rows = Index{1} << 15;
 
-inline bool wanted(const Queue& queue, Index rows) { return queue.puts_off() && rows <= most_rows; }
+inline bool wanted(const Queue& queue, Index rows) { return queue.defers() && rows <= most_rows; }
 
 /// The sums over rows that found no product to go along with, and the products, as many at a time as one kernel takes.
 inline void start(Queue& queue) {
-  const Index rows = queue.put_off_rows();
+  const Index rows = queue.deferred_rows();
   std::vector<WeightGradient> products;
-  for (const WeightGradient& g : queue.all_put_off()) {
+  for (const WeightGradient& g : queue.all_deferred()) {
     if (g.x != nullptr)
       products.push_back(g);
     else
@@ -35,12 +35,12 @@ inline void start(Queue& queue) {
         queue, std::span(products).subspan(i, std::min<std::size_t>(most_weight_gradients, products.size() - i)), rows);
 }
 
-}  // namespace put_off_detail
+}  // namespace deferred_detail
 
 /// Notes d_weight (out, in) += dy^T x for later. False where that is nothing for the common kernel, and not noted.
-inline bool put_off_product(Queue& queue, Index rows, const WeightGradient& g) {
-  if (!put_off_detail::wanted(queue, rows) || !takes(g)) return false;
-  for (WeightGradient& known : queue.put_off(rows, put_off_detail::start)) {
+inline bool defer_product(Queue& queue, Index rows, const WeightGradient& g) {
+  if (!deferred_detail::wanted(queue, rows) || !takes(g)) return false;
+  for (WeightGradient& known : queue.defer(rows, deferred_detail::start)) {
     if (known.dy != g.dy || known.dy_stride != g.dy_stride || known.out != g.out || known.x != nullptr) continue;
     known.x = g.x;
     known.x_stride = g.x_stride;
@@ -48,25 +48,25 @@ inline bool put_off_product(Queue& queue, Index rows, const WeightGradient& g) {
     known.d_weight = g.d_weight;
     return true;
   }
-  queue.put_off(rows, put_off_detail::start).push_back(g);
+  queue.defer(rows, deferred_detail::start).push_back(g);
   return true;
 }
 
 /// Notes to[c] += sum over r of x[r, c] for later, if it can go along with a product that has x for its dy. False where
 /// it cannot, and it is not noted.
 template <class T>
-bool put_off_row_sums(Queue& queue, View<const T> x, Index rows, Index columns, float* to) {
+bool defer_row_sums(Queue& queue, View<const T> x, Index rows, Index columns, float* to) {
   if constexpr (std::is_same_v<T, BFloat16>) {
     const auto stride = static_cast<std::size_t>(x.stride);
     WeightGradient g{.dy = x.data, .dy_stride = stride, .x = x.data, .x_stride = stride};
     g.out = g.in = static_cast<int>(columns);
-    if (!put_off_detail::wanted(queue, rows) || !takes(g)) return false;
-    for (WeightGradient& known : queue.put_off(rows, put_off_detail::start)) {
+    if (!deferred_detail::wanted(queue, rows) || !takes(g)) return false;
+    for (WeightGradient& known : queue.defer(rows, deferred_detail::start)) {
       if (known.dy != x.data || known.dy_stride != stride || known.out != columns || known.d_bias != nullptr) continue;
       known.d_bias = to;
       return true;
     }
-    queue.put_off(rows, put_off_detail::start)
+    queue.defer(rows, deferred_detail::start)
         .push_back({.dy = x.data, .dy_stride = stride, .out = static_cast<int>(columns), .d_bias = to});
     return true;
   }
