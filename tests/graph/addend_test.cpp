@@ -48,6 +48,15 @@ struct SumOfNorm {
   static constexpr Value forward(Value x) { return x + sigmoid(layer_norm(x)); }
 };
 
+struct UnusedSum {
+  static constexpr std::string_view name = "unused sum";
+  static constexpr Value forward(Value x) {
+    const Value y = linear(x, 8, "map");
+    [[maybe_unused]] const Value unused = x + y;
+    return y;
+  }
+};
+
 /// Live nodes of an operation in a layer's graph.
 template <class L>
 int count_of(const Operation& op) {
@@ -72,6 +81,8 @@ TEST_CASE("A sum stays where others need its part, or where rows are repeated") 
   CHECK(count_of<LinearReadTwice>(ops::linear_sum_op) == 0);
   CHECK(count_of<SumWithItself>(ops::linear_sum_op) == 0);
   CHECK(count_of<SumOfShared>(ops::linear_sum_op) == 0);
+  CHECK(count_of<UnusedSum>(ops::linear_sum_op) == 0);
+  CHECK(count_of<UnusedSum>(ops::linear_op) == 1);
 }
 
 TEST_CASE("What is added by another kernel counts as before") {
@@ -80,8 +91,8 @@ TEST_CASE("What is added by another kernel counts as before") {
 }
 
 TEST_CASE("Sums that are added by others are differentiated") {
-  prove(
-      Layers<SumOfLinear, SumOfLinearWithBias, SumOfTwoMaps, LinearReadTwice, SumWithItself, SumOfShared, SumOfNorm>{});
+  prove(Layers<SumOfLinear, SumOfLinearWithBias, SumOfTwoMaps, LinearReadTwice, SumWithItself, SumOfShared, SumOfNorm,
+               UnusedSum>{});
 }
 
 }  // namespace mad::testing

@@ -103,8 +103,8 @@ Bytes bytes_of(const Context<P>& c, const Place& place) {
   return {begin, begin + place.parameters[place.slot].count(c.shape.max_length) * static_cast<Index>(sizeof(float))};
 }
 
-/// The queue for a step that nothing in the context's queue waits for: it starts when all before it is done, and what
-/// it uses is reserved until then.
+/// The queue for a step that nothing in the context's queue waits for: it starts when all before it is done. What it
+/// uses is reserved until the context's queue has waited for that one.
 template <class P>
 Queue& queue_aside(const Context<P>& c, std::span<const Place> read, std::span<const Place> written) {
   for (const Place& place : read) c.queue->reserve_aside(bytes_of(c, place), false);
@@ -195,6 +195,12 @@ struct Call {
     return {places + node.operands, std::size(form.value) - static_cast<std::size_t>(node.operands)};
   }
 };
+
+/// The queue for the last sums of a kernel, which write its outputs from `first` on.
+template <class C>
+Queue& sums_aside(const C& call, std::size_t first) {
+  return queue_aside(call.context, {}, call.written().subspan(first));
+}
 
 /// The device's kernel of an operation: `template <class C> static void run(const C& call)` with a `Call`, which puts
 /// the work into `call.queue()`. Outputs of one row per token or sequence are overwritten; sums over rows are added

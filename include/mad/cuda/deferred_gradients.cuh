@@ -1,7 +1,7 @@
 // Copyright 2026 The mad authors. SPDX-License-Identifier: Apache-2.0
 /// \file
-/// Gradients of weights and biases of a layer are noted, and computed together when its backward pass has been
-/// recorded.
+/// Gradients of weights and biases of a layer are noted, and computed together: when the layer's backward pass has been
+/// recorded, or before the first stream waits for what is aside.
 #pragma once
 
 #include <mad/cuda/row_sum.cuh>
@@ -20,19 +20,32 @@ inline constexpr Index most_rows = Index{1} << 15;
 
 inline bool wanted(const Queue& queue, Index rows) { return queue.defers() && rows <= most_rows; }
 
-/// The sums over rows that found no product to go along with, and the products, as many at a time as one kernel takes.
+/// True if two products add to the same place: one kernel must not do both.
+inline bool collide(const WeightGradient& a, const WeightGradient& b) {
+  return a.d_weight == b.d_weight || (a.d_bias != nullptr && a.d_bias == b.d_bias);
+}
+
+/// The sums over rows that found no product to go along with, then the products, as many at a time as one kernel takes.
 inline void start(Queue& queue) {
   const Index rows = queue.deferred_rows();
-  std::vector<WeightGradient> products;
+  std::vector<WeightGradient> group;
+  const auto start_group = [&] {
+    queue.release();
+    add_weight_gradients(queue, group, rows);
+    group.clear();
+  };
   for (const WeightGradient& g : queue.all_deferred()) {
-    if (g.x != nullptr)
-      products.push_back(g);
-    else
-      add_row_sums<BFloat16>(queue, {g.dy, static_cast<Index>(g.dy_stride)}, rows, g.out, g.d_bias);
+    if (g.x != nullptr) continue;
+    queue.release();
+    add_row_sums<BFloat16>(queue, {g.dy, static_cast<Index>(g.dy_stride)}, rows, g.out, g.d_bias);
   }
-  for (std::size_t i = 0; i < products.size(); i += most_weight_gradients)
-    add_weight_gradients(
-        queue, std::span(products).subspan(i, std::min<std::size_t>(most_weight_gradients, products.size() - i)), rows);
+  for (const WeightGradient& g : queue.all_deferred()) {
+    if (g.x == nullptr) continue;
+    const bool alone = std::any_of(group.begin(), group.end(), [&](const WeightGradient& o) { return collide(o, g); });
+    if (alone || group.size() == most_weight_gradients) start_group();
+    group.push_back(g);
+  }
+  if (!group.empty()) start_group();
 }
 
 }  // namespace deferred_detail

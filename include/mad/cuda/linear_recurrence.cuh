@@ -243,9 +243,9 @@ private:
                  value_to, checkpoints, key_blocks, value_blocks, length, C::node.number[a::scale]);
 
     if constexpr (W::decay && !Pair::decay_rows)
-      add_decays<S>(queue.begin_aside(), {to.all_decays, all_keys}, rows, call.template out<3>().data);
+      add_decays<S>(sums_aside(call, 3), {to.all_decays, all_keys}, rows, call.template out<3>().data);
     if constexpr (W::bonus)
-      add_row_sums<float>(queue.begin_aside(), {to.bonus, all_keys}, rows, all_keys,
+      add_row_sums<float>(sums_aside(call, W::decay ? 4 : 3), {to.bonus, all_keys}, rows, all_keys,
                           call.template out<(W::decay ? 4 : 3)>().data);
     d::add_up<typename Pair::Result, P::slices, shared>(queue, to.query, d_query, tokens, key_width);
     d::add_up<typename Pair::Result, P::slices, shared>(queue, to.key, d_key, tokens, key_width);

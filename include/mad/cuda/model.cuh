@@ -205,7 +205,7 @@ private:
       single_.reset();
       single_ = std::make_unique<Single>(*this, rows, batch.length);
       queue_->begin_rehearsal();
-      enqueue(train);
+      enqueue(true);  // a gradient may be wanted next
       queue_->allocate_workspace();
     }
     if (poison_)

@@ -287,7 +287,7 @@ struct Kernel<&ops::norm_gradient_op> {
         partial);
     float* d_bias = nullptr;
     if constexpr (C::template is_result<2>()) d_bias = call.template out<2>().data;
-    add_row_sums<float>(call.queue().begin_aside(), {partial, sums}, blocks, weight_width, call.template out<1>().data,
+    add_row_sums<float>(sums_aside(call, 1), {partial, sums}, blocks, weight_width, call.template out<1>().data,
                         weight_width, d_bias);
   }
 };

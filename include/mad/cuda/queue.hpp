@@ -79,7 +79,7 @@ public:
 
   /// Notes memory that work in the side queue reads, or else writes, until this queue has waited for it.
   void reserve_aside(Bytes bytes, bool written) {
-    if (side_ != nullptr && !rehearsing_) reserved_.push_back({bytes, written});
+    if (side_ != nullptr) reserved_.push_back({bytes, written});
   }
   bool has_reserved() const { return !reserved_.empty(); }
   /// Waits for the side queue if work in it may still write \p bytes, or read them where they are to be written.
@@ -98,6 +98,11 @@ public:
   /// Between `begin_rehearsal` and `allocate_workspace` nothing is launched.
   void begin_rehearsal() {
     rehearsing_ = true;
+    // What a recording that failed may have left.
+    deferred_.clear();
+    defers_ = true;
+    reserved_.clear();
+    handed_.release();
     if (side_ != nullptr) side_->begin_rehearsal();
   }
   void allocate_workspace() {

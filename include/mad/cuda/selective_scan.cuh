@@ -95,7 +95,7 @@ struct Kernel<&ops::selective_scan_gradient_op> {
     queue.launch("the gradient of a selective scan", d::backward<G, D::chunk(), D::gradient_chunk(), T>,
                  spread.grid(shape), spread.block(), sizeof(d::BackwardMemory<G, T>), operands, dy.data, dy.stride,
                  entries, gradients, shape.length, spread.share);
-    queue.begin_aside().launch("the gradient of a selective scan's parameters", d::add_parameters,
+    sums_aside(call, 4).launch("the gradient of a selective scan's parameters", d::add_parameters,
                                blocks(parameters, 32), dim3(32 * d::parameter_slices), 0, gradients.parameters,
                                shape.batch, D::channels * D::states, parameters, call.template out<4>().data,
                                call.template out<5>().data);

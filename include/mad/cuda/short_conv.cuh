@@ -300,7 +300,7 @@ struct Kernel<&ops::short_conv_gradient_op> {
                  dy.stride, x.data, x.stride, call.template in<2>().data, dx.data, dx.stride, partial, strips);
     float* d_bias = nullptr;
     if constexpr (C::template is_result<2>()) d_bias = call.template out<2>().data;
-    add_row_sums<float>(queue.begin_aside(), {partial, sums}, grid.x, channels * taps, call.template out<1>().data,
+    add_row_sums<float>(sums_aside(call, 1), {partial, sums}, grid.x, channels * taps, call.template out<1>().data,
                         channels, d_bias);
   }
 };

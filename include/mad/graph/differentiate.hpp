@@ -3,7 +3,7 @@
 /// Reverse mode as a transformation of the graph: walks the forward nodes backwards and appends their adjoints.
 #pragma once
 
-#include <mad/graph/graph.hpp>
+#include <mad/graph/fingerprint.hpp>
 
 namespace mad {
 
@@ -167,6 +167,7 @@ public:
   constexpr void run() {
     Graph& g = graph_;
     g.forward_size = g.size;
+    g.fingerprint = fingerprint_of(g);  // of what was described, whatever becomes of it
     for (int i = 0; i < g.forward_size; ++i) {
       const Node& n = g.nodes[i];
       wanted_[i] = n.op == &ops::input_op || n.op == &ops::parameter_op;
@@ -249,13 +250,16 @@ private:
       if (g.nodes[i].op->kind == Kind::result) continue;
       for (int k = 0; k < g.nodes[i].operands; ++k) ++uses[g.nodes[i].operand[k]];
     }
+    ++uses[g.output];
     if (g.input_gradient >= 0) ++uses[g.input_gradient];
     for (int i = 0; i < g.size; ++i) {
       if (g.nodes[i].op != &ops::add_op) continue;
       for (int k = 1; k >= 0; --k) {
         const int v = g.nodes[i].operand[k];
         const int total = g.nodes[i].operand[1 - k];
-        if (uses[v] != 1 || !takes_addend(g.nodes[v], g.nodes[total]) || (has_results(v) && total > v)) continue;
+        if (uses[v] != 1 || is_exact(total) || !takes_addend(g.nodes[v], g.nodes[total]) ||
+            (has_results(v) && total > v))
+          continue;
         Node merged = g.nodes[v];
         if (merged.op->with_addend != nullptr) merged.op = merged.op->with_addend;
         merged.operand[merged.operands++] = total;
@@ -266,6 +270,14 @@ private:
         break;
       }
     }
+  }
+
+  /// True for an output that devices may store in another type than its neighbours.
+  constexpr bool is_exact(int id) const {
+    const Node& n = graph_.nodes[id];
+    const bool further = n.op->kind == Kind::result;
+    const Operation* op = further ? graph_.nodes[n.operand[0]].op : n.op;
+    return ((op->exact_outputs >> (further ? n.attribute[0] : 0)) & 1u) != 0;
   }
 
   static constexpr bool takes_addend(const Node& n, const Node& addend) {

@@ -7,6 +7,7 @@
 #include <mad/core/fixed_string.hpp>
 #include <mad/core/shape.hpp>
 
+#include <cstdint>
 #include <string_view>
 
 namespace mad {
@@ -185,8 +186,9 @@ struct Graph {
   int parameter_count = 0;
   FixedString<63> prefix{};
   int output = -1;
-  int forward_size = 0;      ///< nodes before this one are the forward pass
-  int output_gradient = -1;  ///< the leaf that holds the gradient of the output
+  int forward_size = 0;           ///< nodes before this one are the forward pass
+  std::uint64_t fingerprint = 0;  ///< of the description, see fingerprint_of
+  int output_gradient = -1;       ///< the leaf that holds the gradient of the output
   int input_gradient = -1;
   Fault fault = Fault::none;
   int fault_a = 0;

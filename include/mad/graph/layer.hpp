@@ -159,7 +159,7 @@ struct Lowered {
   static constexpr NodeList<graph.size> nodes{graph};
   static constexpr StepList<plan.schedule.step_count> steps{graph, plan.schedule};
   static constexpr PreparedList<plan.arenas.prepared_count> prepared{graph, plan};
-  static constexpr std::uint64_t fingerprint = fingerprint_of(graph);
+  static constexpr std::uint64_t fingerprint = graph.fingerprint;
 };
 
 }  // namespace mad

@@ -25,6 +25,10 @@ TEST_CASE("maps shared by heads and rational filters on the device agree with th
   compare_shapes<SharedMapsNet, 64, Norm::layer_norm>();
 }
 
+TEST_CASE("maps that share weights and biases on the device agree with the CPU") {
+  compare_shapes<SharedWeightsNet, 64, Norm::layer_norm>();
+}
+
 TEST_CASE("experts, shared maps and rational filters on long sequences agree with the CPU") {
   if (no_device()) return;
   for (const Precision precision : {Precision::exact, Precision::mixed}) {

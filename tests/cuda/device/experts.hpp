@@ -7,6 +7,7 @@
 #include <mad/layers/hyena_experts.hpp>
 #include <mad/layers/moe_mlp.hpp>
 #include <mad/models/model.hpp>
+#include <mad/ops/elementwise.hpp>
 #include <mad/ops/linear_heads.hpp>
 
 namespace mad::testing {
@@ -43,9 +44,24 @@ struct SharedMaps {
   }
 };
 
+/// Two maps with one weight and one bias, whose gradients add up.
+struct MapTwice {
+  static constexpr std::string_view name = "map-twice";
+
+  static constexpr Value forward(Value x) {
+    const int D = x.width();
+    const Value weight = parameter(x, "weight", {.dims = {D, D}, .rank = 2, .initial = Initial::uniform(0.1)});
+    const Value bias =
+        parameter(x, "bias", {.dims = {D}, .rank = 1, .role = Role::bias, .initial = Initial::uniform(0.1)});
+    return linear(silu(linear(x, weight, bias)), weight, bias);
+  }
+};
+
 using DenseMoeNet = Stack<DenseMoe>;
 using DenseHyenaExpertsNet = Stack<DenseHyenaExperts>;
 using RoutedNet = Stack<MoeMlp, IntendedMoe>;
 using SharedMapsNet = Stack<SharedMaps, RationalHyena>;
+/// Gradients of weights are deferred in all layers but the first.
+using SharedWeightsNet = Stack<MapTwice, MapTwice, SharedMaps>;
 
 }  // namespace mad::testing
