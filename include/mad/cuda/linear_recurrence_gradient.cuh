@@ -128,7 +128,7 @@ private:
           read_tile<P>(row + at.head * P::padded, at.part, value);
           read_tile<P>(row + d_output_at + at.head * P::padded, at.part, d_output);
           factors.read(row + decay_at, at);
-          const float query = row[query_at + own];
+          const float query = own_number<Threads>(row + query_at, at);
           if constexpr (S::bonus) d_bonus += row[own_at + at.head] * query * row[key_at + own];
           if constexpr (S::bonus) d_decay[u] = factors.decay[0] * dot(later, before[u]);
           if constexpr (!S::bonus) {

@@ -136,6 +136,16 @@ struct Place {
   __device__ static constexpr int along(int part, int i) { return (i / 4 * P::parts + part) * 4 + i % 4; }
 };
 
+/// The number of a thread's own column in shared memory, which it will replace by its result. Of `Threads` threads
+/// those that have no column share the first one's place and must not look at it.
+template <int Threads, class P>
+__device__ inline float own_number(const float* row, const Place<P>& at) {
+  if constexpr (Threads > P::heads * P::free_tile * P::parts) {
+    if (static_cast<int>(threadIdx.x) >= P::heads * P::free_tile * P::parts) return 0;
+  }
+  return row[at.head * P::slot + at.column];
+}
+
 /// A thread's tile of a row in shared memory.
 template <class P>
 __device__ inline void read_tile(const float* row, int part, float (&x)[P::tile]) {

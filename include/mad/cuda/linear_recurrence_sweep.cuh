@@ -262,7 +262,7 @@ struct Sweep {
           read_tile<P>(row + at.head * P::padded, at.part, a);
           read_tile<P>(row + c_at + at.head * P::padded, at.part, c);
           factors.read(row + decay_at, at);
-          sum[token] = advance<S, R::backwards>(state, a, row[b_at + at.head * P::slot + at.column], c, factors);
+          sum[token] = advance<S, R::backwards>(state, a, own_number<Threads>(row + b_at, at), c, factors);
         }
         // Every lane of a column has read b by now: its part of the sum depends on it.
         sum_to_lanes<P::parts>(sum, at.part, [&](int token, float total) {
