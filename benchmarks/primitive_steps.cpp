@@ -37,6 +37,7 @@ struct Request {
   mad::train::Precision precision = mad::train::Precision::bf16;
   int runs = 1;
   Index steps = 16;
+  Index micro_batch = 0;
 };
 
 constexpr Index vocab_size = 16;
@@ -124,9 +125,10 @@ DeviceTime time_device_steps(const Request& request, const mad::cpu::Architectur
   for (int r = 0; r < request.runs; ++r) {
     const Examples examples(steps * batch, length, static_cast<unsigned>(r + 1));
     const ExampleSpan span{examples.inputs, examples.targets, steps * batch, length};
-    models.push_back(device.make(
-        request_for(architecture, {.vocab_size = vocab_size, .max_length = length}, static_cast<std::uint64_t>(r + 1)),
-        request.precision, 0));
+    ModelRequest model =
+        request_for(architecture, {.vocab_size = vocab_size, .max_length = length}, static_cast<std::uint64_t>(r + 1));
+    model.micro_batch = request.micro_batch;
+    models.push_back(device.make(model, request.precision, 0));
     runs.push_back(models.back()->begin(span, span, batch, {.weight_decay = 0.1}));
   }
   const Index memory = (device.bytes_in_use(0) - before) / request.runs;
@@ -158,6 +160,7 @@ nlohmann::json measure(const Request& request, const std::string& stack,
     line.update({{"device", "cuda"},
                  {"dtype", name(request.precision)},
                  {"runs", request.runs},
+                 {"micro_batch", request.micro_batch},
                  {"milliseconds", taken.milliseconds},
                  {"peak_memory", taken.memory},
                  {"loss", taken.loss}});
@@ -191,6 +194,10 @@ int main(int argc, char** argv) {
       ->check(CLI::Range(1, 64))
       ->capture_default_str();
   app.add_option("--steps", request.steps, "on a GPU, of an epoch")->check(CLI::PositiveNumber)->capture_default_str();
+  app.add_option("--micro-batch", request.micro_batch,
+                 "on a GPU, sequences that go through the model at a time; 0: all")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
   CLI11_PARSE(app, argc, argv);
   request.cuda = device == "cuda";
   request.precision = precision == "fp32" ? mad::train::Precision::fp32 : mad::train::Precision::bf16;

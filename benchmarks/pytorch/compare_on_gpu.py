@@ -69,6 +69,7 @@ def mebibytes(value):
 
 
 def step_table(o, stacks, names):
+    """The lines, and PyTorch's peak memory at the greatest length by primitive."""
     lines = ["| primitive | stack | L | ours, ms | PyTorch, ms | compiled, ms | PyTorch / ours | floor, ms | "
              "floor / ours | ours, MiB | PyTorch, MiB |\n", "|---|---|---|---|---|---|---|---|---|---|---|\n"]
     for length in o.lengths:
@@ -89,7 +90,26 @@ def step_table(o, stacks, names):
                      mebibytes(b.get("peak_memory"))]
             lines.append("| " + " | ".join(map(str, cells)) + " |\n")
             print(lines[-1], end="", file=sys.stderr, flush=True)
+    return lines, {name: there[name].get("peak_memory") for name in there}
+
+
+def micro_batch_table(o, stacks, names, peaks):
+    length = o.lengths[-1]
+    lines = ["| primitive | stack | L | ours, ms | ours, MiB | PyTorch, MiB | ours / PyTorch, memory |\n",
+             "|---|---|---|---|---|---|---|\n"]
+    found = ours(o, [stacks[name] for name in names], length, "--repeat", "3", "--micro-batch", str(micro_batch(o)))
+    for name in names:
+        here, peak = found.get(stacks[name], {}), peaks.get(name)
+        memory = here.get("peak_memory")
+        cells = [name, stacks[name], length, number(here.get("milliseconds"), 3), mebibytes(memory), mebibytes(peak),
+                 number(memory / peak) if memory and peak else ""]
+        lines.append("| " + " | ".join(map(str, cells)) + " |\n")
+        print(lines[-1], end="", file=sys.stderr, flush=True)
     return lines
+
+
+def micro_batch(o):
+    return max(1, o.batch // 4)
 
 
 def side_by_side_table(o, stacks):
@@ -121,7 +141,11 @@ def main(arguments):
             "compiled: torch.compile. Floor: the matrix products of all parameters at "
             f"{PRODUCTS_PER_SECOND / 1e12:.0f} TFLOP/s and the residual stream at {BYTES_PER_SECOND / 1e12:.0f} TB/s. "
             "Memory: ours, everything on the device with the data; PyTorch's, its tensors' peak.\n\n"]
-    text += step_table(o, stacks, names)
+    lines, peaks = step_table(o, stacks, names)
+    text += lines
+    text.append(f"\n## In micro-batches of {micro_batch(o)} sequences\n\nThe same steps with less memory: "
+                "`mad train --micro-batch`.\n\n")
+    text += micro_batch_table(o, stacks, names, peaks)
     text.append("\n## Mamba four times over, and runs side by side\n\nSteps per second of all runs together.\n\n")
     text += side_by_side_table(o, ["mA-Sg-mA-Sg", "H-Sg-H-Sg", "Mb-Mb-Mb-Mb", "mH-Sg-mH-Sg"])
     temporary = o.output + ".part"

@@ -30,6 +30,10 @@ TEST_CASE("a run on the CPU is described as before there were devices") {
   CHECK(run.empty());
   cli::parse_device("cuda:1").describe(run);  // which GPU changes no number
   CHECK(run.dump() == R"({"device":"cuda","precision":"bf16"})");
+  cli::DeviceChoice in_parts = cli::parse_device("cuda");
+  in_parts.micro_batch = 32;
+  in_parts.describe(run);
+  CHECK(run.dump() == R"({"device":"cuda","precision":"bf16","micro_batch":32})");
 }
 
 TEST_CASE("what a device cannot do is refused before any work") {
@@ -43,6 +47,8 @@ TEST_CASE("what a device cannot do is refused before any work") {
   CHECK_THAT(refused({"--device", "tpu"}), ContainsSubstring("must be cpu, cuda or cuda:N"));
   CHECK_THAT(refused({"--precision", "bf16"}), ContainsSubstring("--precision bf16 is for --device cuda"));
   CHECK_THAT(refused({"--device", "cuda", "--precision", "fp8"}), ContainsSubstring("must be fp32 or bf16"));
+  CHECK_THAT(refused({"--micro-batch", "32"}), ContainsSubstring("--micro-batch is for --device cuda"));
+  CHECK_THAT(refused({"--device", "cuda", "--micro-batch", "-1"}), ContainsSubstring("--micro-batch"));
   // Without a driver, without such a GPU, or without CUDA in the program: one sentence that begins with the device.
   const std::string message = refused({"--device", "cuda:1000"});
   CHECK_THAT(message, ContainsSubstring("mad: device cuda"));

@@ -15,10 +15,11 @@
 
 namespace mad::cli {
 
-/// `--device` and `--precision`.
+/// `--device`, `--precision` and `--micro-batch`.
 struct DeviceChoice {
-  bool cuda = false;  ///< false: the CPU
-  int index = 0;      ///< which GPU
+  bool cuda = false;      ///< false: the CPU
+  int index = 0;          ///< which GPU
+  Index micro_batch = 0;  ///< sequences that go through the model at a time; 0: a whole batch
   std::optional<train::Precision> asked_precision = {};
 
   train::Precision precision() const {
@@ -31,6 +32,7 @@ struct DeviceChoice {
     if (!cuda) return;
     run["device"] = "cuda";
     run["precision"] = train::name(precision());
+    if (micro_batch > 0) run["micro_batch"] = micro_batch;  // sums are formed in another order
   }
 };
 
@@ -49,11 +51,13 @@ inline DeviceChoice parse_device(const std::string& given) {
 inline void require_possible(const DeviceChoice& choice) {
   if (choice.cuda)
     train::require_accelerator();
+  else if (choice.micro_batch > 0)
+    throw UsageError("--micro-batch is for --device cuda; the CPU works in micro-batches by itself.");
   else if (choice.precision() != train::Precision::fp32)
     throw UsageError("--precision bf16 is for --device cuda; the CPU computes in fp32.");
 }
 
-/// `--device` and `--precision`. `choice` must live as long as the command.
+/// The options of a device. `choice` must live as long as the command.
 inline void add_device_options(CLI::App& command, DeviceChoice& choice) {
   OptionGroup group(command, "Device");
   group.text("--device", "cpu|cuda[:N]", choice.name(), "what to train on; N counts GPUs from 0",
@@ -69,6 +73,8 @@ inline void add_device_options(CLI::App& command, DeviceChoice& choice) {
                if (!choice.asked_precision || given != train::name(*choice.asked_precision))
                  throw UsageError("--precision is '" + given + "', must be fp32 or bf16.");
              });
+  group.number("--micro-batch", choice.micro_batch,
+               "cuda: sequences of a batch that go through the model at a time, for less memory; 0: all", Index{0});
 }
 
 }  // namespace mad::cli

@@ -47,7 +47,11 @@ struct TrainRun {
   }
 
   /// The model as a device is asked for it.
-  train::ModelRequest request() const { return train::request_for(model.architecture, model.options, training.seed); }
+  train::ModelRequest request() const {
+    train::ModelRequest r = train::request_for(model.architecture, model.options, training.seed);
+    r.micro_batch = device.micro_batch;
+    return r;
+  }
 };
 
 /// Checks, without touching the device, that this program can train the run on it. \throws UsageError if not.
@@ -224,6 +228,7 @@ inline std::string run_folder_name(const TrainRun& run, int usual_width, Norm us
           message({run.training.min_learning_rate}));
   differs(run.device.cuda, "dev", "cuda");
   differs(run.device.cuda, "prec", std::string(train::name(run.device.precision())));
+  differs(run.device.micro_batch > 0, "mb", std::to_string(run.device.micro_batch));
   differs(run.training.fidelity != usual.fidelity, "fidelity", std::string(train::name(run.training.fidelity)));
   return protocol::log_directory_name(name);
 }

@@ -22,10 +22,11 @@ struct StepMetrics {
   int counted = 0;
 };
 
-/// What is counted while a batch goes through the loss; zeroed before the batch is selected. Behind it lie, for each
-/// class, how often it was predicted rightly, predicted, and expected.
+/// What is counted while a batch goes through the loss, in one part or several; zeroed before the batch is selected.
+/// Behind it lie, for each class, how often it was predicted rightly, predicted, and expected.
 struct Tally {
   int counted = 0;  ///< written when the batch is selected
+  double loss = 0;  ///< sum over the parts so far
 };
 
 /// What `cross_entropy` reads and writes on the device.
@@ -33,7 +34,7 @@ template <class T>
 struct CrossEntropy {
   const float* logits;  ///< (rows, vocabulary)
   const int* targets;
-  const Tally* tally;
+  Tally* tally;
   int* hits;              ///< (3, vocabulary): hits, predicted, expected
   T* d_logits = nullptr;  ///< gradient of the mean loss; null: not wanted
   float* negative_log_likelihood = nullptr;
@@ -42,6 +43,7 @@ struct CrossEntropy {
   int* position;            ///< number of the batch in its epoch; counted up at the end
   int* diverged = nullptr;  ///< set to 1 by a loss that is no finite number, unless null
   double* partial;          ///< (blocks)
+  bool is_last = true;      ///< the batch is complete with these rows: its metrics can be formed
 };
 
 namespace cross_entropy_detail {
@@ -193,8 +195,14 @@ __global__ void __launch_bounds__(threads)
   if (!is_last_block(counter, static_cast<int>(gridDim.x))) return;
   double total = 0;
   for (unsigned b = threadIdx.x; b < gridDim.x; b += threads) total += n.partial[b];
+  total = block_sum(total) + n.tally->loss;
+  __syncthreads();  // all have read it
+  if (!n.is_last) {
+    if (threadIdx.x == 0) n.tally->loss = total;
+    return;
+  }
   StepMetrics* metrics = n.metrics + *n.position;
-  finish(n.hits, vocabulary, block_sum(total), counted, metrics);
+  finish(n.hits, vocabulary, total, counted, metrics);
   if (threadIdx.x != 0) return;
   ++*n.position;
   if (n.diverged != nullptr && counted > 0 && !isfinite(metrics->loss)) *n.diverged = 1;
@@ -202,8 +210,8 @@ __global__ void __launch_bounds__(threads)
 
 }  // namespace cross_entropy_detail
 
-/// Losses and metrics of `rows` rows of logits; sums over rows are in double and in a fixed order. `n.partial` is
-/// provided here.
+/// Losses of `rows` rows of logits, and with the last ones of a batch its metrics; sums over rows are in double and in
+/// a fixed order. `n.partial` is provided here.
 template <class T>
 void cross_entropy(Queue& queue, CrossEntropy<T> n, Index rows, Index vocabulary) {
   namespace d = cross_entropy_detail;

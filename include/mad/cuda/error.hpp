@@ -48,7 +48,7 @@ inline void* allocate(std::size_t bytes, std::string_view what) {
     cudaMemGetInfo(&free, &total);
     throw Error("CUDA: out of device memory: " + std::string(what) + " needs " + error_detail::mebibytes(bytes) +
                 ", of the device's " + error_detail::mebibytes(total) + " only " + error_detail::mebibytes(free) +
-                " are free. Use a smaller batch, or train fewer models at a time.");
+                " are free. Use a smaller batch, micro-batches (--micro-batch), or train fewer models at a time.");
   }
   check(status, "allocate " + error_detail::mebibytes(bytes) + " for " + std::string(what));
   return memory;

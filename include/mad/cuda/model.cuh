@@ -104,6 +104,15 @@ public:
       return rounded_.data();
   }
 
+  /// Batches go through the model in parts of so many sequences, which takes less memory and more time; 0: whole.
+  /// Holds for what is begun afterwards.
+  void use_micro_batches(Index sequences) {
+    if (sequences < 0) throw UsageError("model: micro-batches of " + std::to_string(sequences) + " sequences; 0: none");
+    micro_batch_ = sequences;
+    single_.reset();
+  }
+  Index micro_batch() const { return micro_batch_; }
+
   /// Loss, predictions and, in `gradients()`, the gradient of the mean loss of a batch. A batch in which nothing counts
   /// has gradient 0.
   void gradient(const Batch& batch, BatchOutput& out) { go(batch, out, true); }
@@ -115,9 +124,11 @@ public:
     return pack_together(Single::copy(single_->pass.gradients(), device_layout_.size, queue_->stream()), layout_,
                          device_layout_);
   }
-  /// The logits (rows, positions, vocab_size) of the last `gradient` or `evaluate`.
+  /// The logits (rows, positions, vocab_size) of the last `gradient` or `evaluate`; of the last micro-batch if there
+  /// are several.
   std::vector<float> logits() const {
-    const Index count = single_->pass.head_shape().tokens() * options_.vocab_size;
+    const Pass<P>& pass = single_->pass;
+    const Index count = pass.logit_sequences() * pass.head_shape().length * options_.vocab_size;
     return Single::copy(single_->pass.logits(), count, queue_->stream());
   }
 
@@ -166,7 +177,7 @@ private:
           memory(bytes, "the activations of a batch of " + std::to_string(batch) + " sequences of " +
                             std::to_string(length) + " tokens"),
           cutter(memory.data()),
-          pass(m.architecture_, m.options_, m.device_layout_, batch, length, cutter),
+          pass(m.architecture_, m.options_, m.device_layout_, batch, m.micro_batch_, length, cutter),
           negative_log_likelihood(pass.head_shape().tokens(), "losses"),
           prediction(pass.head_shape().tokens(), "predictions"),
           metrics(1, "metrics"),
@@ -174,7 +185,7 @@ private:
 
     static Index measure(const Model& m, Index batch, Index length) {
       Cutter cutter;
-      const Pass<P> pass(m.architecture_, m.options_, m.device_layout_, batch, length, cutter);
+      const Pass<P> pass(m.architecture_, m.options_, m.device_layout_, batch, m.micro_batch_, length, cutter);
       return cutter.used();
     }
     static std::vector<float> copy(const float* from, Index count, cudaStream_t stream) {
@@ -228,15 +239,12 @@ private:
   }
 
   void enqueue(bool train) {
-    const Weights<P> w = weights();
-    single_->pass.forward(*queue_, w);
     CrossEntropy<Activation> n{};
     n.negative_log_likelihood = single_->negative_log_likelihood.data();
     n.prediction = single_->prediction.data();
     n.metrics = single_->metrics.data();
     n.position = single_->position.data();
-    single_->pass.loss(*queue_, n, train);
-    if (train) single_->pass.backward(*queue_, w);
+    single_->pass.run(*queue_, weights(), n, train);
   }
 
   template <class Values>
@@ -257,6 +265,7 @@ private:
   Buffer<float> constants_;
   Buffer<float> sinusoids_;
   std::unique_ptr<Single> single_;
+  Index micro_batch_ = 0;
   bool poison_ = false;
 };
 

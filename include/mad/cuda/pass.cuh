@@ -23,26 +23,36 @@ struct Weights {
   const float* sinusoids = nullptr;  ///< (max_length, width), where the model adds them
 };
 
-/// The memory of a batch of one shape, and its way through the model. Memory is cut out of a block that passes of
-/// several shapes may share, as long as they run on one queue.
+/// Sequences of a batch that go through the model together.
+struct Part {
+  Index first = 0;
+  Index sequences = 0;
+  bool is_first = true;
+  bool is_last = true;
+};
+
+/// The memory of a batch of one shape, and its way through the model, whole or in parts of whole sequences: what one
+/// part needs is memory enough, since gradients are added up. Memory is cut out of a block that passes of several
+/// shapes may share, as long as they run on one queue.
 template <class P>
 class Pass {
 public:
   using Activation = typename P::Activation;
 
-  /// For sequences of `length` tokens. With a measuring \p cutter the pass can tell nothing but how much memory it
-  /// wants.
+  /// For sequences of `length` tokens, of which `micro_batch` go through the model at a time (0: all). With a measuring
+  /// \p cutter the pass can tell nothing but how much memory it wants.
   Pass(const Architecture<P>& architecture, const ModelOptions& options, const ParameterLayout& layout, Index batch,
-       Index length, Cutter& cutter)
+       Index micro_batch, Index length, Cutter& cutter)
       : a_(architecture),
         o_(options),
         layout_(layout),
+        most_(micro_batch > 0 ? std::min(micro_batch, batch) : batch),
         shape_{batch, length + (layout.cls_token >= 0 ? 1 : 0), block_max_length(a_.backbone, o_)},
         head_shape_(is_encoder() ? Shape{batch, o_.max_length, o_.max_length} : shape_) {
     for (std::size_t i = 0; i < a_.blocks.size(); ++i)
-      stages_.push_back({.block = a_.blocks[i], .part = layout.blocks[i], .shape = shape_});
-    if (is_encoder()) stages_.push_back({.block = a_.decoder, .part = layout.decoder, .shape = head_shape_});
-    stages_.push_back({.block = a_.head_norm, .part = layout.head_norm, .shape = head_shape_});
+      stages_.push_back({.block = a_.blocks[i], .part = layout.blocks[i], .shape = of(shape_, most_)});
+    if (is_encoder()) stages_.push_back({.block = a_.decoder, .part = layout.decoder, .shape = of(head_shape_, most_)});
+    stages_.push_back({.block = a_.head_norm, .part = layout.head_norm, .shape = of(head_shape_, most_)});
     cut(cutter);
   }
 
@@ -50,91 +60,24 @@ public:
   const Shape& shape() const { return shape_; }
   const Shape& head_shape() const { return head_shape_; }
   const DeviceBatch& batch() const { return batch_; }
+  /// The logits of the last part, for so many sequences.
   const float* logits() const { return logits_; }
+  Index logit_sequences() const { return (shape_.batch - 1) % most_ + 1; }
   float* gradients() const { return gradients_; }
 
   /// Everything that is added to, set to zero. Comes before a batch is selected.
   void begin(Queue& queue) const { queue.zero(zeroed_, static_cast<std::size_t>(zeroed_bytes_)); }
 
-  /// Logits of the selected batch. `begin` has run.
-  void forward(Queue& queue, const Weights<P>& w) const {
-    // What parameters alone determine is computed aside, one block ahead: many small kernels.
-    std::size_t ahead = start_prologue(queue, w, 0, true);
-    const Index width = a_.width;
-    queue.release();
-    embedding_forward<Activation>(queue, shape_, batch_.inputs, embedding_tables(w), width, stages_.front().x);
-    for (std::size_t i = 0; i < stages_.size(); ++i) {
-      if (i == ahead) {
-        queue.wait_for(queue.side());
-        ahead = start_prologue(queue, w, i + 1, false);
-      }
-      if (begins_decoder(i)) {
-        queue.release();
-        pool_forward<Activation>(queue, shape_, head_shape_, o_.pooling, width, encoded_, w.sinusoids, stages_[i].x);
-      }
-      run(queue, w, stages_[i], Phase::forward);
+  /// The selected batch: its metrics, and with `train` the gradient of its mean loss, in `gradients()`. Fills what \p n
+  /// leaves open. `begin` has run.
+  void run(Queue& queue, const Weights<P>& w, const CrossEntropy<Activation>& n, bool train) {
+    for (Index first = 0; first < shape_.batch; first += most_) {
+      const Index sequences = std::min(most_, shape_.batch - first);
+      const Part part{first, sequences, first == 0, first + sequences == shape_.batch};
+      forward(queue, w, part);
+      loss(queue, n, part, train);
+      if (train) backward(queue, w, part);
     }
-    queue.release();
-    linear_forward<Activation, float>(queue, head_shape_.tokens(), width, o_.vocab_size, {normed(), width},
-                                      w.factors + layout_.head_weight, w.parameters + layout_.head_bias, {},
-                                      {logits_, o_.vocab_size}, false);
-  }
-
-  /// Metrics of the last `forward`, and with `train` the gradient of its logits. Fills what \p n leaves open.
-  void loss(Queue& queue, CrossEntropy<Activation> n, bool train) const {
-    queue.release();
-    n.logits = logits_;
-    n.targets = batch_.targets;
-    n.tally = batch_.tally;
-    n.hits = reinterpret_cast<int*>(batch_.tally + 1);
-    n.d_logits = train ? d_logits_ : nullptr;
-    cross_entropy(queue, n, head_shape_.tokens(), o_.vocab_size);
-  }
-
-  /// The gradient of the mean loss, in `gradients()`.
-  void backward(Queue& queue, const Weights<P>& w) {
-    const Index width = a_.width;
-    const Index rows = head_shape_.tokens();
-    const View<const Activation> d_logits{d_logits_, o_.vocab_size};
-    // Gradients of parameters are computed aside; those of the stream do not wait for them.
-    Queue& side = queue.begin_aside();
-    linear_weight_gradient<Activation>(side, rows, width, o_.vocab_size, d_logits, {normed(), width},
-                                       gradients_ + layout_.head_weight, false);
-    if (!defer_row_sums(side, d_logits, rows, o_.vocab_size, gradients_ + layout_.head_bias)) {
-      side.release();
-      add_row_sums<Activation>(side, d_logits, rows, o_.vocab_size, gradients_ + layout_.head_bias);
-    }
-    queue.release();
-    std::size_t turn = 0;
-    const auto next = [&] {
-      dy_ = d_stream_[turn % d_stream_.size()];
-      dx_ = d_stream_[++turn % d_stream_.size()];
-    };
-    next();
-    linear_input_gradient<Activation, Activation>(queue, rows, width, o_.vocab_size, d_logits,
-                                                  w.factors + layout_.head_weight, {}, {dy_, width}, false);
-    for (std::size_t i = stages_.size(); i-- > 0;) {
-      side.defer_nothing(i == 0);  // nothing comes after the first layer that it could run beside
-      run(queue, w, stages_[i], Phase::backward);
-      next();
-      if (begins_decoder(i)) {
-        queue.wait_for(side);  // the decoder's gradients read what is written now
-        queue.release();
-        pool_backward<Activation>(queue, shape_, head_shape_, o_.pooling, width, dy_, dx_);
-        next();
-      }
-      if (stages_[i].block->arenas->has_epilogue) {
-        side.wait_for(queue);
-        run(side, w, stages_[i], Phase::epilogue);
-      }
-    }
-    queue.release();
-    const auto gradient = [&](Index offset) { return offset >= 0 ? gradients_ + offset : nullptr; };
-    embedding_backward<Activation>(
-        queue, shape_, batch_.inputs, dy_, o_.vocab_size, width,
-        {gradient(layout_.token_embeds), gradient(layout_.position_embeds), gradient(layout_.cls_token)});
-    queue.wait_for(side);
-    side.defer_nothing(false);
   }
 
 private:
@@ -155,6 +98,100 @@ private:
   bool is_encoder() const { return a_.backbone == Backbone::auto_encoder; }
   bool begins_decoder(std::size_t i) const { return is_encoder() && i == a_.blocks.size(); }
   Activation* normed() const { return stages_.back().y; }
+  static Shape of(Shape shape, Index sequences) {
+    shape.batch = sequences;
+    return shape;
+  }
+  const int* inputs(const Part& part) const { return batch_.inputs + part.first * batch_.input_stride; }
+
+  /// Logits of a part.
+  void forward(Queue& queue, const Weights<P>& w, const Part& part) const {
+    // What parameters alone determine is computed aside, one block ahead: many small kernels. All parts read it.
+    std::size_t ahead = part.is_first ? start_prologue(queue, w, 0, true) : stages_.size();
+    const Index width = a_.width;
+    const Shape shape = of(shape_, part.sequences);
+    const Shape head_shape = of(head_shape_, part.sequences);
+    queue.release();
+    embedding_forward<Activation>(queue, shape, inputs(part), embedding_tables(w), width, stages_.front().x);
+    for (std::size_t i = 0; i < stages_.size(); ++i) {
+      if (i == ahead) {
+        queue.wait_for(queue.side());
+        ahead = start_prologue(queue, w, i + 1, false);
+      }
+      if (begins_decoder(i)) {
+        queue.release();
+        pool_forward<Activation>(queue, shape, head_shape, o_.pooling, width, encoded_, w.sinusoids, stages_[i].x);
+      }
+      run_phase(queue, w, stages_[i], part.sequences, Phase::forward);
+    }
+    queue.release();
+    linear_forward<Activation, float>(queue, head_shape.tokens(), width, o_.vocab_size, {normed(), width},
+                                      w.factors + layout_.head_weight, w.parameters + layout_.head_bias, {},
+                                      {logits_, o_.vocab_size}, false);
+  }
+
+  /// Losses of the last `forward`, and with `train` the gradient of its logits.
+  void loss(Queue& queue, CrossEntropy<Activation> n, const Part& part, bool train) const {
+    queue.release();
+    const Index before = part.first * head_shape_.length;
+    n.logits = logits_;
+    n.targets = batch_.targets + before;
+    if (n.negative_log_likelihood != nullptr) n.negative_log_likelihood += before;
+    if (n.prediction != nullptr) n.prediction += before;
+    n.is_last = part.is_last;
+    n.tally = batch_.tally;
+    n.hits = reinterpret_cast<int*>(batch_.tally + 1);
+    n.d_logits = train ? d_logits_ : nullptr;
+    cross_entropy(queue, n, part.sequences * head_shape_.length, o_.vocab_size);
+  }
+
+  /// Adds a part's share of the gradient of the mean loss; after the last part it is whole.
+  void backward(Queue& queue, const Weights<P>& w, const Part& part) {
+    const Index width = a_.width;
+    const Shape shape = of(shape_, part.sequences);
+    const Shape head_shape = of(head_shape_, part.sequences);
+    const Index rows = head_shape.tokens();
+    const View<const Activation> d_logits{d_logits_, o_.vocab_size};
+    // Gradients of parameters are computed aside; those of the stream do not wait for them.
+    Queue& side = queue.begin_aside();
+    linear_weight_gradient<Activation>(side, rows, width, o_.vocab_size, d_logits, {normed(), width},
+                                       gradients_ + layout_.head_weight, false);
+    if (!defer_row_sums(side, d_logits, rows, o_.vocab_size, gradients_ + layout_.head_bias)) {
+      side.release();
+      add_row_sums<Activation>(side, d_logits, rows, o_.vocab_size, gradients_ + layout_.head_bias);
+    }
+    queue.release();
+    std::size_t turn = 0;
+    const auto next = [&] {
+      dy_ = d_stream_[turn % d_stream_.size()];
+      dx_ = d_stream_[++turn % d_stream_.size()];
+    };
+    next();
+    linear_input_gradient<Activation, Activation>(queue, rows, width, o_.vocab_size, d_logits,
+                                                  w.factors + layout_.head_weight, {}, {dy_, width}, false);
+    for (std::size_t i = stages_.size(); i-- > 0;) {
+      side.defer_nothing(i == 0);  // nothing comes after the first layer that it could run beside
+      run_phase(queue, w, stages_[i], part.sequences, Phase::backward);
+      next();
+      if (begins_decoder(i)) {
+        queue.wait_for(side);  // the decoder's gradients read what is written now
+        queue.release();
+        pool_backward<Activation>(queue, shape, head_shape, o_.pooling, width, dy_, dx_);
+        next();
+      }
+      if (part.is_last && stages_[i].block->arenas->has_epilogue) {
+        side.wait_for(queue);
+        run_phase(side, w, stages_[i], part.sequences, Phase::epilogue);
+      }
+    }
+    queue.release();
+    const auto gradient = [&](Index offset) { return offset >= 0 ? gradients_ + offset : nullptr; };
+    embedding_backward<Activation>(
+        queue, shape, inputs(part), dy_, o_.vocab_size, width,
+        {gradient(layout_.token_embeds), gradient(layout_.position_embeds), gradient(layout_.cls_token)});
+    queue.wait_for(side);
+    side.defer_nothing(false);
+  }
 
   EmbeddingTables<const float> embedding_tables(const Weights<P>& w) const {
     const auto table = [&](Index offset) { return offset >= 0 ? w.parameters + offset : nullptr; };
@@ -168,7 +205,7 @@ private:
     while (i < stages_.size() && !stages_[i].block->arenas->has_prologue) ++i;
     if (i == stages_.size()) return i;
     if (first) queue.side().wait_for(queue);
-    run(queue.side(), w, stages_[i], Phase::prologue);
+    run_phase(queue.side(), w, stages_[i], most_, Phase::prologue);
     return i;
   }
 
@@ -182,13 +219,14 @@ private:
 
   void cut(Cutter& cutter) {
     const Index width = a_.width;
-    const Index tokens = shape_.tokens();
-    const Index head_tokens = head_shape_.tokens();
+    const Index tokens = most_ * shape_.length;
+    const Index head_tokens = most_ * head_shape_.length;
     // First what must be zero at the beginning of a step.
     const Index begin = cutter.used();
     gradients_ = cutter.take<float>(layout_.size);
     zeroed_ = gradients_;
-    batch_.tally = cutter.take<Tally>(1 + 3 * o_.vocab_size);
+    const Index counts = 3 * o_.vocab_size * static_cast<Index>(sizeof(int));
+    batch_.tally = reinterpret_cast<Tally*>(cutter.take<std::byte>(static_cast<Index>(sizeof(Tally)) + counts));
     for (Stage& stage : stages_) {
       stage.context.shape = stage.shape;
       place(stage, Space::accumulator, cutter);
@@ -196,9 +234,9 @@ private:
       if (stage.block->arenas->prologue_adds) place(stage, Space::prologue, cutter);
     }
     zeroed_bytes_ = cutter.used() - begin;
-    batch_.inputs = cutter.take<int>(tokens);
+    batch_.inputs = cutter.take<int>(shape_.tokens());
     batch_.input_stride = shape_.length;
-    batch_.targets = cutter.take<int>(head_tokens);
+    batch_.targets = cutter.take<int>(head_shape_.tokens());
     Activation* between = cutter.take<Activation>(tokens * width);
     for (std::size_t i = 0; i < stages_.size(); ++i) {
       if (begins_decoder(i)) {
@@ -221,7 +259,7 @@ private:
       for (Index b : bytes) stage.prepared.push_back(cutter.take<std::byte>(b));
     }
     // All layers share one scratch arena; or they take turns with two, so that what a layer has put aside does not keep
-    // the next one waiting.
+    // the next one waiting. Whoever asks for parts wants less memory.
     Index largest = 0;
     for (Stage& stage : stages_) {
       Cutter measure;
@@ -230,15 +268,17 @@ private:
     }
     std::byte* arena[2];
     arena[0] = cutter.take<std::byte>(largest);
-    arena[1] = largest <= largest_second_scratch ? cutter.take<std::byte>(largest) : arena[0];
+    const bool twice = most_ == shape_.batch && largest <= largest_second_scratch;
+    arena[1] = twice ? cutter.take<std::byte>(largest) : arena[0];
     for (std::size_t i = 0; i < stages_.size(); ++i) {
       Cutter own(arena[i % 2]);
       place(stages_[i], Space::scratch, own);
     }
   }
 
-  void run(Queue& queue, const Weights<P>& w, const Stage& stage, Phase phase) const {
+  void run_phase(Queue& queue, const Weights<P>& w, const Stage& stage, Index sequences, Phase phase) const {
     Context<P> c = stage.context;
+    c.shape.batch = sequences;
     c.parameters = w.parameters + stage.part.parameters;
     c.factors = w.factors + stage.part.parameters;
     c.constants = w.constants + stage.part.constants;
@@ -255,6 +295,7 @@ private:
   const Architecture<P>& a_;
   const ModelOptions& o_;
   const ParameterLayout& layout_;
+  Index most_;  ///< sequences of a part
   Shape shape_;
   Shape head_shape_;
   std::vector<Stage> stages_;

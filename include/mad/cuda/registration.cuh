@@ -71,8 +71,7 @@ public:
 private:
   template <class P>
   static std::unique_ptr<train::DeviceModel> make_as(const train::ModelRequest& request, int index) {
-    return std::make_unique<DeviceModelOf<P>>(BlockList<P>::of_program().architecture(request), request.options,
-                                              request.seed, index);
+    return std::make_unique<DeviceModelOf<P>>(BlockList<P>::of_program().architecture(request), request, index);
   }
   static std::string version_text(int number) {
     return std::to_string(number / 1000) + "." + std::to_string(number % 1000 / 10);

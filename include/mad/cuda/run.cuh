@@ -137,8 +137,10 @@ private:
 template <class P>
 class DeviceModelOf final : public train::DeviceModel {
 public:
-  DeviceModelOf(Architecture<P> architecture, const ModelOptions& options, std::uint64_t seed, int device)
-      : model_(std::move(architecture), options, seed, device) {}
+  DeviceModelOf(Architecture<P> architecture, const train::ModelRequest& request, int device)
+      : model_(std::move(architecture), request.options, request.seed, device) {
+    model_.use_micro_batches(request.micro_batch);
+  }
 
   const ParameterLayout& layout() const override { return model_.layout(); }
   std::vector<float> parameters() const override { return model_.parameters(); }

@@ -25,8 +25,9 @@ struct Moments {
   Index steps = 0;
 };
 
-/// Trains a model on examples that stay on the device. `start_...` puts work into the model's stream and returns;
-/// `finish` waits for it. Runs of several models go side by side if all are started before one is waited for.
+/// Trains a model on examples that stay on the device, batches in the model's micro-batches. `start_...` puts work into
+/// the model's stream and returns; `finish` waits for it. Runs of several models go side by side if all are started
+/// before one is waited for.
 ///
 /// A training loss that is no finite number stops the optimiser: the parameters stay what they were before that step.
 template <class P>
@@ -206,7 +207,8 @@ private:
   }
 
   std::pair<Pass<P>, Index> make_pass(Index size, Cutter cutter) {
-    Pass<P> pass(model_.architecture(), model_.options(), model_.device_layout(), size, train_.columns, cutter);
+    Pass<P> pass(model_.architecture(), model_.options(), model_.device_layout(), size, model_.micro_batch(),
+                 train_.columns, cutter);
     return {std::move(pass), cutter.used()};
   }
 
@@ -236,13 +238,10 @@ private:
 
   void step(Pass<P>& pass) {
     Queue& queue = model_.queue();
-    const Weights<P> w = model_.weights();
     select(pass, train_, true);
-    pass.forward(queue, w);
     CrossEntropy<Activation> place = metrics_place(train_);
     place.diverged = &progress_.data()->diverged;
-    pass.loss(queue, place, true);
-    pass.backward(queue, w);
+    pass.run(queue, model_.weights(), place, true);
     queue.release();
     queue.launch(
         "the optimiser",
@@ -254,8 +253,7 @@ private:
 
   void evaluation(Pass<P>& pass, const Data& data) {
     select(pass, data, false);
-    pass.forward(model_.queue(), model_.weights());
-    pass.loss(model_.queue(), metrics_place(data), false);
+    pass.run(model_.queue(), model_.weights(), metrics_place(data), false);
   }
 
   /// Notes that `count` batches leave metrics from place `first` on.

@@ -104,6 +104,7 @@ struct ModelRequest {
   Block decoder;  ///< of an auto-encoder
   ModelOptions options;
   std::uint64_t seed = 0;  ///< of the initial parameters
+  Index micro_batch = 0;   ///< sequences of a batch that go through the model at a time; 0: all
 };
 
 /// The request for a model as a CPU or a device has it put together.

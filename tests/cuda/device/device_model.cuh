@@ -18,12 +18,13 @@ public:
   std::vector<float> parameters() const override { return model_.parameters(); }
   void set_parameters(std::span<const float> values) override { model_.set_parameters(values); }
   void poison(bool on) override { model_.poison(on); }
+  void use_micro_batches(Index sequences) override { model_.use_micro_batches(sequences); }
 
   DeviceResult gradient(const TokenRows& rows) override {
     std::vector<Index> all(static_cast<std::size_t>(rows.rows));
     for (std::size_t i = 0; i < all.size(); ++i) all[i] = static_cast<Index>(i);
     cuda::BatchOutput out;
-    model_.gradient({rows.inputs.data(), rows.targets.data(), rows.length, rows.length, all}, out);
+    model_.gradient({rows.inputs.data(), rows.targets.data(), rows.length, rows.target_length(), all}, out);
     return {.loss = out.loss,
             .accuracy = out.metrics.accuracy,
             .micro_accuracy = out.metrics.micro_accuracy,
@@ -36,6 +37,7 @@ public:
   std::vector<double> train(const TokenRows& train, const TokenRows& test, const TrainingRecipe& recipe,
                             const std::vector<std::vector<Index>>& orders) override {
     const auto examples = [](const TokenRows& r) { return cuda::Examples{r.inputs, r.targets, r.rows, r.length}; };
+    model_.use_micro_batches(recipe.micro_batch);
     cuda::Training<P> training(
         model_, examples(train), examples(test), recipe.batch_size,
         {.adamw = recipe.adamw, .weight_decay = recipe.weight_decay, .honour_marks = recipe.honour_marks});
@@ -56,12 +58,17 @@ private:
   cuda::Model<P> model_;
 };
 
+template <class Type>
+std::unique_ptr<DeviceModel> make_device_model_of(Precision precision, const ModelOptions& options,
+                                                  std::uint64_t seed) {
+  if (precision == Precision::exact)
+    return std::make_unique<DeviceModelOf<cuda::Exact>>(cuda::architecture<Type, cuda::Exact>(), options, seed);
+  return std::make_unique<DeviceModelOf<cuda::Mixed>>(cuda::architecture<Type, cuda::Mixed>(), options, seed);
+}
+
 template <class Net, int Width, Norm N>
 std::unique_ptr<DeviceModel> make_device_model(Precision precision, const ModelOptions& options, std::uint64_t seed) {
-  using Model = LanguageModel<Net, Width, N>;
-  if (precision == Precision::exact)
-    return std::make_unique<DeviceModelOf<cuda::Exact>>(cuda::architecture<Model, cuda::Exact>(), options, seed);
-  return std::make_unique<DeviceModelOf<cuda::Mixed>>(cuda::architecture<Model, cuda::Mixed>(), options, seed);
+  return make_device_model_of<LanguageModel<Net, Width, N>>(precision, options, seed);
 }
 
 }  // namespace mad::testing

@@ -26,18 +26,21 @@ struct DeviceResult {
   std::vector<int> predictions;
 };
 
-/// Token ids of (rows, length) inputs and targets.
+/// Token ids of (rows, length) inputs and targets; an auto-encoder's targets may have another length.
 struct TokenRows {
   Index rows = 0;
   Index length = 0;
   std::vector<int> inputs;
   std::vector<int> targets;
+
+  Index target_length() const { return static_cast<Index>(targets.size()) / rows; }
 };
 
 struct TrainingRecipe {
   Index batch_size = 1;
   double learning_rate = 1e-3;
   double weight_decay = 0;
+  Index micro_batch = 0;
   bool adamw = true;
   bool honour_marks = false;
 };
@@ -50,6 +53,8 @@ public:
   virtual void set_parameters(std::span<const float> values) = 0;
   /// Memory that must be written before it is read holds NaN before each pass.
   virtual void poison(bool on) = 0;
+  /// Sequences that go through the model at a time; 0: all. Logits are then the last part's.
+  virtual void use_micro_batches(Index sequences) = 0;
   virtual DeviceResult gradient(const TokenRows& rows) = 0;
   /// Epochs over the training rows, each in its order; losses step by step, then those of the test rows.
   virtual std::vector<double> train(const TokenRows& train, const TokenRows& test, const TrainingRecipe& recipe,
@@ -61,8 +66,11 @@ int device_count();
 /// The message of what is thrown when GPU number `index` is asked for; empty if it can be used.
 std::string refusal_of_device(int index);
 
-/// Compiled in one .cu file per net.
+/// A language model. Compiled in one .cu file per net.
 template <class Net, int Width, Norm N>
 std::unique_ptr<DeviceModel> make_device_model(Precision precision, const ModelOptions& options, std::uint64_t seed);
+/// The same for any backbone, such as `AutoEncoder<Net, Width>`.
+template <class Type>
+std::unique_ptr<DeviceModel> make_device_model_of(Precision precision, const ModelOptions& options, std::uint64_t seed);
 
 }  // namespace mad::testing

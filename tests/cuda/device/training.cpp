@@ -90,6 +90,12 @@ TEST_CASE("training in bfloat16 follows the CPU") {
   compare_training<MultiHeadNet, 64, Norm::layer_norm>({.batch_size = 8, .weight_decay = 0.1}, Precision::mixed, 2e-2);
 }
 
+TEST_CASE("training in micro-batches follows the CPU") {
+  const TrainingRecipe recipe{.batch_size = 8, .weight_decay = 0.1, .micro_batch = 3};
+  compare_training<MultiHeadNet, 64, Norm::layer_norm>(recipe, Precision::exact, 1e-4);
+  compare_training<HyenaNet, 64, Norm::layer_norm>(recipe, Precision::exact, 1e-4);
+}
+
 TEST_CASE("own learning rates and exemptions from decay are honoured on the device") {
   compare_training<HyenaNet, 64, Norm::layer_norm>({.batch_size = 8, .weight_decay = 0.1, .honour_marks = true},
                                                    Precision::exact, 1e-4);
