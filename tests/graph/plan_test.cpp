@@ -17,11 +17,12 @@ namespace mad::testing {
 
 namespace {
 
-/// With every subset of the planner's passes.
+/// With every subset of the planner's passes, and \p more.
 template <class L, int Width>
-void check_plans() {
+void check_plans(unsigned more = 0) {
   INFO(L::name << ", width " << Width);
-  for (unsigned passes = 0; passes <= (all_passes | room_aside); ++passes) {
+  for (unsigned subset = 0; subset <= (all_passes | room_aside); ++subset) {
+    const unsigned passes = subset | more;
     INFO("passes " << passes);
     const auto graph = std::make_unique<Graph>(build_graph<L, Width>(passes));
     REQUIRE(graph->fault == Fault::none);
@@ -52,6 +53,7 @@ TEST_CASE("Every value of the layers is found where it is read") {
   check_plans<SingleHeadSlidingAttn, 16>();
   check_plans<Attention<AttentionOptions{.heads = 4, .kv_heads = 2}>, 16>();
   check_plans<Hyena, 4>();
+  check_plans<Hyena, 4>(gates_inside);
   check_plans<HyenaLayer<HyenaOptions{.order = 3, .filter = {.normalized = true, .window_learning_rate = 1}}>, 4>();
   check_plans<Mamba, 4>();
   check_plans<Mlp, 4>();

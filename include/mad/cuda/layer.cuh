@@ -10,9 +10,9 @@
 
 namespace mad::cuda {
 
-/// A layer as the device runs it: with room for what it computes aside.
+/// A layer as the device runs it: with room for what it computes aside, and gates in the kernels that have them.
 template <class L, int Width>
-using DeviceLowered = Lowered<L, Width, all_passes | room_aside>;
+using DeviceLowered = Lowered<L, Width, all_passes | room_aside | gates_inside>;
 
 /// Memory that the prepared values of a layer want, written to `bytes[slot]`.
 template <class Low, class P, int... Slot>

@@ -5,7 +5,7 @@
 /// alone, and the tiles of neighbouring steps share all but two registers.
 #pragma once
 
-#include <mad/core/view.hpp>
+#include <mad/cuda/long_conv_gates.cuh>
 #include <mad/cuda/queue.hpp>
 #include <mad/cuda/tensor_core.cuh>
 
@@ -29,6 +29,17 @@ __device__ inline std::uint32_t low_halves(std::uint32_t first, std::uint32_t se
 }
 __device__ inline std::uint32_t high_halves(std::uint32_t first, std::uint32_t second) {
   return first >> 16 | (second & 0xffff0000u);
+}
+/// Products of 8 channels, each rounded.
+__device__ inline Row product(const Row& a, const Row& b) {
+  Row c;
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    const __nv_bfloat162 pair = __hmul2(reinterpret_cast<const __nv_bfloat162&>(a.value[i]),
+                                        reinterpret_cast<const __nv_bfloat162&>(b.value[i]));
+    c.value[i] = reinterpret_cast<const std::uint32_t&>(pair);
+  }
+  return c;
 }
 /// Two neighbouring positions of 8 channels, side by side in memory, go to `to` with positions side by side.
 __device__ inline void scatter(const Row& first, const Row& second, BFloat16* to, int channel_stride) {
@@ -78,20 +89,30 @@ struct Memory {
   }
 };
 
-/// A thread's part of a tile's inputs on its way from memory: of its warp's sequence, positions 2 lane, 2 lane + 1 and
-/// those 64 behind; of filter thread mod 8 every 32nd lag.
+inline constexpr int half = tile / 2;
+
+/// A thread's part of half a tile's inputs on its way from memory: of its warp's sequence, positions 2 lane and
+/// 2 lane + 1; of filter thread mod 8 every 32nd lag.
+template <Gating G>
 struct Fetched {
-  Row row[4];
-  float tap[4];
+  Row row[2];
+  Row factor[G == Gating::forward ? 2 : 1];
+  float tap[2];
+};
+/// Its part of the factors of a tile's results: those positions and the ones half a tile behind.
+template <Gating G>
+struct Factors {
+  Row row[2][4];
 };
 
 /// y[t] = sum_{s<=t} h[t-s] u[s] + skip u[t], or with Backwards y[s] = sum_{t>=s} h[t-s] u[t] + skip u[s]: the same
 /// with time reversed. Channel c uses column c mod Filters. The results of a tile need the inputs up to it: while they
-/// are computed, the next inputs are on their way. Grid: (channels / 8, batch / 8).
-template <int Filters, bool Backwards>
+/// are computed, the next inputs are on their way, half a tile at a time, since there are no registers for more.
+/// Grid: (channels / 8, batch / 8).
+template <int Filters, bool Backwards, Gating G>
 __global__ void __launch_bounds__(32 * warps, 2)
     convolve(const BFloat16* u, std::size_t u_stride, const float* h, std::size_t h_stride, const float* skip,
-             BFloat16* y, std::size_t y_stride, int batch, int length) {
+             BFloat16* y, std::size_t y_stride, Gates<BFloat16> gates, int batch, int length) {
   extern __shared__ float4 dynamic_memory[];
   const Memory m(length, dynamic_memory);
   const int lane = static_cast<int>(threadIdx.x) % 32;
@@ -105,51 +126,73 @@ __global__ void __launch_bounds__(32 * warps, 2)
   const unsigned filter = (first_channel + threadIdx.x % channels) % Filters;
   const float direct = skip[filter];  // the same as so much more of h[0]
   std::uint32_t* own_taps = m.taps + static_cast<int>(threadIdx.x) % channels * m.taps_stride;
+  const auto read = [&](const BFloat16* from, std::size_t stride, int p) {
+    return read_row(from + token(p) * stride + first_channel, b < batch && p < length);
+  };
   const auto fetch = [&](int first) {
-    Fetched f;
+    Fetched<G> f;
 #pragma unroll
-    for (int k = 0; k < 4; ++k) {
-      const int p = first + 2 * lane + k / 2 * 64 + k % 2;
-      f.row[k] = read_row(u + token(p) * u_stride + first_channel, b < batch && p < length);
+    for (int k = 0; k < 2; ++k) {
+      const int p = first + 2 * lane + k;
+      f.row[k] = read(u, u_stride, p);
+      if constexpr (G == Gating::forward) f.factor[k] = read(gates.factor[0], gates.factor_stride[0], p);
     }
 #pragma unroll
-    for (int k = 0; k < 4; ++k) {
+    for (int k = 0; k < 2; ++k) {
       const int lag = first + static_cast<int>(threadIdx.x) / channels + 32 * k;
       f.tap[k] = lag < length ? h[static_cast<std::size_t>(lag) * h_stride + filter] : 0.0f;
       if (lag == 0) f.tap[k] += direct;
     }
     return f;
   };
-  const auto keep = [&](const Fetched& f, int first) {
+  const auto keep = [&](Fetched<G> f, int first) {
+    const int p = first + 2 * lane;
+    if constexpr (G == Gating::forward)
 #pragma unroll
-    for (int k = 0; k < 2; ++k) {
-      const int p = first + 2 * lane + 64 * k;
-      if (p < m.positions)
-        scatter(f.row[2 * k], f.row[2 * k + 1], m.values + warp * m.stride + p, sequences * m.stride);
-    }
+      for (int k = 0; k < 2; ++k) f.row[k] = product(f.row[k], f.factor[k]);
+    if (p < m.positions) scatter(f.row[0], f.row[1], m.values + warp * m.stride + p, sequences * m.stride);
     auto* to = reinterpret_cast<BFloat16*>(own_taps + Memory::lead + first + static_cast<int>(threadIdx.x) / channels);
 #pragma unroll
-    for (int k = 0; k < 4; ++k) {
+    for (int k = 0; k < 2; ++k) {
       const BFloat16 tap = from_float<BFloat16>(f.tap[k]);
       to[64 * k] = tap;      // h[lag] of a lag
       to[64 * k + 3] = tap;  // and h[lag - 1] of the next
     }
   };
-  const auto write = [&](int first) {
+  const auto read_factors = [&](int first) {
+    Factors<G> f;
+#pragma unroll
+    for (int g = first_gate<G>; g < 2; ++g)
+#pragma unroll
+      for (int k = 0; k < 4; ++k)
+        f.row[g][k] = read(gates.factor[g], gates.factor_stride[g], first + 2 * lane + k / 2 * half + k % 2);
+    return f;
+  };
+  const auto write = [&](int first, const Factors<G>& factors) {
     if (b >= batch) return;
 #pragma unroll
     for (int k = 0; k < 2; ++k) {
-      const int place = 2 * lane + 64 * k;
-      const int p = first + place;
-      if (p >= length) return;
+      const int place = 2 * lane + half * k;
       Row row[2];
+      if (first + place >= length) return;
       gather(m.results + warp * m.result_stride + place, sequences * m.result_stride, row[0], row[1]);
-      *reinterpret_cast<Row*>(y + token(p) * y_stride + first_channel) = row[0];
-      if (p + 1 < length) *reinterpret_cast<Row*>(y + token(p + 1) * y_stride + first_channel) = row[1];
+#pragma unroll
+      for (int i = 0; i < 2; ++i) {
+        const int p = first + place + i;
+        if (p >= length) return;
+        if constexpr (G != Gating::backward) *reinterpret_cast<Row*>(y + token(p) * y_stride + first_channel) = row[i];
+#pragma unroll
+        for (int g = first_gate<G>; g < 2; ++g)
+          *reinterpret_cast<Row*>(gates.product[g] + token(p) * gates.product_stride[g] + first_channel) =
+              product(row[i], factors.row[g][2 * k + i]);
+      }
     }
   };
 
-  keep(fetch(0), 0);
+  const Fetched<G> begin = fetch(0);
+  const Fetched<G> behind = fetch(half);
+  keep(begin, 0);
+  keep(behind, half);
   if (threadIdx.x < channels * Memory::lead) own_taps[threadIdx.x / channels] = 0;
   if (threadIdx.x < channels) reinterpret_cast<BFloat16*>(own_taps + Memory::lead)[1] = from_float<BFloat16>(0.0f);
   __syncthreads();
@@ -158,13 +201,14 @@ __global__ void __launch_bounds__(32 * warps, 2)
   const int place = lane % 4 * 2;
   const std::uint32_t* taps = m.taps + warp * m.taps_stride + Memory::lead + group - place;
   const BFloat16* own = m.values + (warp * sequences + group) * m.stride + place;
+  Factors<G> factors;
   BFloat16* result = m.results + (warp * sequences + place) * m.result_stride + group;
   for (int first = 0; first < length; first += tile) {
     constexpr int blocks = tile / 16;
     const bool more = first + tile < length;
-    Fetched next;
+    Fetched<G> next;
     if (more) next = fetch(first + tile);
-    if (first > 0) write(first - tile);
+    if (first > 0) write(first - tile, factors);
 
     tensor::Sums sum[blocks];
     std::uint32_t window[2 * blocks + 1];  // lags first - s + 8 (k - 1), each of 8 x 8 elements of the matrix
@@ -185,6 +229,10 @@ __global__ void __launch_bounds__(32 * warps, 2)
     };
 #pragma unroll 8
     for (int s = 0; s < first; s += 16) step(s, 0);
+    if (more) {  // no warp reads so far behind yet
+      keep(next, first + tile);
+      next = fetch(first + tile + half);
+    }
 #pragma unroll
     for (int i = 0; i < blocks; ++i)
       if (first + 16 * i < m.positions) step(first + 16 * i, i);
@@ -197,10 +245,11 @@ __global__ void __launch_bounds__(32 * warps, 2)
       for (int k = 0; k < 4; ++k)
         result[k % 2 * m.result_stride + 16 * i + k / 2 * 8] = from_float<BFloat16>(sum[i].value[k]);
     }
-    if (more) keep(next, first + tile);
+    factors = read_factors(first);  // the sums' registers are free by now
+    if (more) keep(next, first + tile + half);
     __syncthreads();
   }
-  write((m.tiles - 1) * tile);
+  write((m.tiles - 1) * tile, factors);
 }
 
 /// Shared memory that a block may have on the present device.
@@ -214,13 +263,14 @@ inline std::size_t most_shared_memory() {
 /// True if it is enough for sequences of \p length.
 inline bool fits(Index length) { return Memory(length).bytes() <= most_shared_memory(); }
 
-template <int Channels, int Filters, bool Backwards>
+template <int Channels, int Filters, bool Backwards, Gating G>
 void launch_convolve(Queue& queue, View<const BFloat16> u, View<const float> h, const float* skip, View<BFloat16> y,
-                     const Shape& shape) {
+                     const Gates<BFloat16>& gates, const Shape& shape) {
   const dim3 grid(static_cast<unsigned>(Channels / channels),
                   static_cast<unsigned>((shape.batch + sequences - 1) / sequences));
-  queue.launch("a long convolution", convolve<Filters, Backwards>, grid, dim3(32 * warps), Memory(shape.length).bytes(),
-               u.data, u.stride, h.data, h.stride, skip, y.data, y.stride, shape.batch, shape.length);
+  queue.launch("a long convolution", convolve<Filters, Backwards, G>, grid, dim3(32 * warps),
+               Memory(shape.length).bytes(), u.data, u.stride, h.data, h.stride, skip, y.data, y.stride, gates,
+               shape.batch, shape.length);
 }
 
 }  // namespace mad::cuda::long_conv_tensor

@@ -3,7 +3,7 @@
 /// Reverse mode as a transformation of the graph: walks the forward nodes backwards and appends their adjoints.
 #pragma once
 
-#include <mad/graph/fingerprint.hpp>
+#include <mad/graph/graph.hpp>
 
 namespace mad {
 
@@ -166,8 +166,6 @@ public:
 
   constexpr void run() {
     Graph& g = graph_;
-    g.forward_size = g.size;
-    g.fingerprint = fingerprint_of(g);  // of what was described, whatever becomes of it
     for (int i = 0; i < g.forward_size; ++i) {
       const Node& n = g.nodes[i];
       wanted_[i] = n.op == &ops::input_op || n.op == &ops::parameter_op;
