@@ -54,6 +54,7 @@ TEST_CASE("Every value of the layers is found where it is read") {
   check_plans<Attention<AttentionOptions{.heads = 4, .kv_heads = 2}>, 16>();
   check_plans<Hyena, 4>();
   check_plans<Hyena, 4>(gates_inside);
+  check_plans<Hyena, 4>(gates_inside | save_kernels);
   check_plans<HyenaLayer<HyenaOptions{.order = 3, .filter = {.normalized = true, .window_learning_rate = 1}}>, 4>();
   check_plans<Mamba, 4>();
   check_plans<Mlp, 4>();
@@ -64,10 +65,25 @@ TEST_CASE("Every value of the blocks is found where it is read") {
   check_plans<Residual<Norm::layer_norm, Attn>, 16>();
   check_plans<Residual<Norm::rms_norm, Hyena>, 4>();
   check_plans<Residual<Norm::layer_norm, Mamba>, 4>();
+  check_plans<Residual<Norm::layer_norm, Mamba>, 4>(save_kernels);
   check_plans<Residual<Norm::rms_norm, SwiGLU>, 6>();
   check_plans<Residual<Norm::rms_norm, Mlp>, 4>();
   check_plans<Decoder<Norm::layer_norm>, 4>();
   check_plans<HeadNorm<Norm::rms_norm>, 4>();
+}
+
+TEST_CASE("Values that take a kernel of their own are computed again only where nothing else was asked for") {
+  const auto times = [](unsigned passes, const Operation& op) {
+    const auto graph = std::make_unique<Graph>(build_graph<Residual<Norm::layer_norm, Mamba>, 4>(passes));
+    const auto plan = std::make_unique<Plan>(make_plan(*graph, passes));
+    int count = 0;
+    for (int i = 0; i < graph->size; ++i) count += plan->schedule.live[i] && graph->nodes[i].op == &op ? 1 : 0;
+    return count;
+  };
+  for (const Operation* op : {&ops::norm_op, &ops::short_conv_op}) {
+    CHECK(times(all_passes, *op) == 2);
+    CHECK(times(all_passes | save_kernels, *op) == 1);
+  }
 }
 
 TEST_CASE("The checker sees every plan that was spoiled by moving one value onto another") {

@@ -110,7 +110,10 @@ constexpr Value zeros(Graph& graph, Domain domain, int width) { return ops::make
 /// Builds the backward half of a graph. Adjoint rules of operations see it through `node`, `forward`, `adjoint`, `add`.
 class Differentiator {
 public:
-  constexpr Differentiator(Graph& graph, bool recompute) : graph_(graph), recompute_(recompute) {
+  /// \param recompute cheap values are computed again in the backward pass
+  /// \param save_kernels ... but not those that take a kernel of their own
+  constexpr Differentiator(Graph& graph, bool recompute, bool save_kernels)
+      : graph_(graph), recompute_(recompute), save_kernels_(save_kernels) {
     for (int i = 0; i < Graph::capacity; ++i) total_[i] = clone_[i] = -1;
   }
 
@@ -121,12 +124,20 @@ public:
   constexpr Value forward(int id) {
     const Node n = graph_.nodes[id];
     if (!recompute_ || !n.op->cheap || !per_batch(n.domain) || has_results(id)) return {&graph_, id};
+    if (save_kernels_ && takes_kernel(n)) return {&graph_, id};
     if (clone_[id] < 0) {
       Node copy = n;
       for (int k = 0; k < n.operands; ++k) copy.operand[k] = forward(n.operand[k]).id;
       clone_[id] = graph_.append(copy);
     }
     return {&graph_, clone_[id]};
+  }
+  /// True for a node that no run of elementwise nodes takes in, and that is no wider than its operands.
+  constexpr bool takes_kernel(const Node& n) const {
+    if (n.op->kind != Kind::opaque) return false;
+    int widest = 0;
+    for (int k = 0; k < n.operands; ++k) widest = std::max(widest, graph_.nodes[n.operand[k]].width);
+    return n.width <= widest;
   }
   constexpr Value operand(int id, int k) { return forward(graph_.nodes[id].operand[k]); }
 
@@ -305,6 +316,7 @@ private:
 
   Graph& graph_;
   bool recompute_;
+  bool save_kernels_;
   bool wanted_[Graph::capacity]{};
   int total_[Graph::capacity]{};
   int clone_[Graph::capacity]{};

@@ -73,7 +73,7 @@ constexpr Graph build_graph(unsigned passes) {
   g.fingerprint = fingerprint_of(g);  // of what was described, whatever becomes of it
   if ((passes & gates_inside) != 0) take_gates_inside(g);
   if (g.fault == Fault::none) {
-    Differentiator d(g, (passes & recompute) != 0);
+    Differentiator d(g, (passes & recompute) != 0, (passes & save_kernels) != 0);
     d.run();
     if (g.fault == Fault::none) {
       const Node& dx = g.nodes[g.input_gradient >= 0 ? g.input_gradient : 0];
