@@ -1,128 +1,205 @@
 // Copyright 2026 The mad authors. SPDX-License-Identifier: Apache-2.0
 /// \file
-/// Rows of heads on their way to the tensor cores: how they are cut, loaded and turned by position, multiplied, and
-/// stored.
+/// Rows of heads on their way to the tensor cores: how they are turned by position, brought to shared memory, read as
+/// factors of products, and stored.
 #pragma once
 
+#include <mad/cuda/async_copy.cuh>
+#include <mad/cuda/attention_exact.cuh>
+#include <mad/cuda/numbers.cuh>
+#include <mad/cuda/queue.hpp>
 #include <mad/cuda/rotation.cuh>
 #include <mad/cuda/tensor_core.cuh>
 
+#include <cstddef>
 #include <cstdint>
 
 namespace mad::cuda::attention_tensor {
 
+using attention_exact::log2_e;
 using tensor::Left;
 using tensor::Right;
 using tensor::Sums;
+using Operands = AttentionOperands<BFloat16>;
 
-/// How a head of Width channels is cut: a block owns `rows` rows, 16 per warp, and others pass by in tiles.
+inline constexpr int warps = 4;
+inline constexpr int threads = 32 * warps;
+
+/// A head of Width channels as the tensor cores see it.
 template <int Width>
-struct Shape {
-  static constexpr int warps = Width <= 32 ? 8 : 4;
-  static constexpr int threads = 32 * warps;
-  static constexpr int rows = 16 * warps;
-  static constexpr int tile = Width <= 32 ? 64 : 32;           ///< keys that pass by in the forward pass
-  static constexpr int backward_tile = Width <= 32 ? 64 : 16;  ///< keys or queries, in the backward pass
-  /// Rows of a warp as left factors stay in registers.
-  static constexpr bool kept = Width <= 32;
-  static constexpr int depth = Width % 16 == 0 ? 16 : 8;  ///< channels per product
-  static constexpr int depths = Width / depth;
-  static constexpr int columns = Width / 8;  ///< blocks of sums per row
+struct Head {
+  static constexpr int channels = (Width + 15) / 16 * 16;  ///< those from Width on are 0
+  static constexpr int depths = channels / 16;             ///< products over 16 channels
+  static constexpr int columns = channels / 8;             ///< blocks of sums of a row
 };
 
-/// Rows [first, first + Rows) of a head; 0 behind the end of the sequence. `threads` threads take part.
-template <int Rows, int Width, int Threads>
-__device__ void load_rows(tensor::Tile<Rows, Width>& to, const BFloat16* from, std::size_t stride, int first,
-                          int length) {
-  for (int i = static_cast<int>(threadIdx.x); i < Rows * (Width / 8); i += Threads) {
-    const int r = i / (Width / 8);
-    const int c = i % (Width / 8) * 8;
-    uint4 x{0, 0, 0, 0};
-    if (first + r < length)
-      x = *reinterpret_cast<const uint4*>(from + static_cast<std::size_t>(first + r) * stride + c);
-    *reinterpret_cast<uint4*>(to.row(r) + c) = x;
-  }
-}
+/// True if query t may see key s.
+__device__ inline bool sees(int t, int s, int window) { return s <= t && s >= t - window; }
 
-/// The same, turned by position; a thread takes both channels of a pair.
-template <int Rows, int Width, int Threads>
-__device__ void load_turned(tensor::Tile<Rows, Width>& to, const BFloat16* from, std::size_t stride, int first,
-                            int length, const Rotation& rotation) {
-  const int pairs = rotation.rotary / 2;
-  for (int i = static_cast<int>(threadIdx.x); i < Rows * (Width / 2); i += Threads) {
-    const int r = i / (Width / 2);
-    const int p = i % (Width / 2);
-    const bool turns = p < pairs;
-    const int2 channels = turns ? rotation.pair(p) : int2{2 * p, 2 * p + 1};
-    float x = 0;
-    float y = 0;
-    if (first + r < length) {
-      const BFloat16* row = from + static_cast<std::size_t>(first + r) * stride;
-      x = to_float(row[channels.x]);
-      y = to_float(row[channels.y]);
-      if (turns) {
-        const float2 turn = rotation.table[(first + r) * pairs + p];
-        const float turned = x * turn.x - y * turn.y;
-        y = x * turn.y + y * turn.x;
-        x = turned;
-      }
-    }
-    to.row(r)[channels.x] = __float2bfloat16_rn(x);
-    to.row(r)[channels.y] = __float2bfloat16_rn(y);
-  }
-}
+/// Rows in shared memory. The pieces of 16 bytes that a row consists of change places from row to row, so that the same
+/// piece of eight neighbouring rows lies in different banks.
+template <int Rows, int Channels>
+struct alignas(128) Tile {
+  static constexpr int pieces = Channels / 8;
+  static constexpr int orders = pieces % 8 == 0 ? 8 : pieces % 4 == 0 ? 4 : 2;
+  static_assert(Rows % 16 == 0 && Channels % 16 == 0);
+  BFloat16 value[Rows * Channels];
 
-/// The 16 rows of a warp, from row `first` of a tile that is complete in shared memory.
-template <int Rows, int Width>
-class OwnRows {
-public:
-  using S = Shape<Width>;
-  __device__ OwnRows(const tensor::Tile<Rows, Width>& tile, int first) : tile_(tile), first_(first) {
-    if constexpr (S::kept) {
-#pragma unroll
-      for (int d = 0; d < S::depths; ++d) part_[d] = tile.template left<S::depth>(first, d * S::depth);
-    }
-  }
+  static __device__ int order(int row) { return row / (8 / orders) % orders; }
+  __device__ BFloat16* piece(int row, int p) { return value + row * Channels + (p ^ order(row)) * 8; }
 
-  /// Products with 8 rows of `other`, from `row` on.
-  template <class B>
-  __device__ Sums with_rows(const B& other, int row) const {
-    Sums s;
-#pragma unroll
-    for (int d = 0; d < S::depths; ++d) {
-      const auto right = other.template right_of_rows<S::depth>(row, d * S::depth);
-      if constexpr (S::kept)
-        multiply_add(s, part_[d], right);
-      else
-        multiply_add(s, tile_.template left<S::depth>(first_, d * S::depth), right);
-    }
-    return s;
+  /// Rows [r, r + 16), channels [16 d, 16 d + 16) as left factor of a product over the channels.
+  __device__ Left<16> left(int r, int d) const {
+    Left<16> a;
+    matrices<false, true>(r, d, a.part);
+    return a;
+  }
+  /// Twice eight of these rows as right factors of products over the channels.
+  __device__ void right_of_rows(int r, int d, Right<16> (&b)[2]) const {
+    matrices<false, false>(r, d, reinterpret_cast<std::uint32_t(&)[4]>(b));
+  }
+  /// Twice eight of these channels as right factors of products over the rows.
+  __device__ void right(int r, int d, Right<16> (&b)[2]) const {
+    matrices<true, true>(r, d, reinterpret_cast<std::uint32_t(&)[4]>(b));
   }
 
 private:
-  const tensor::Tile<Rows, Width>& tile_;
-  int first_;
-  Left<S::depth> part_[S::kept ? S::depths : 1];
+  /// The four 8 x 8 matrices of 16 x 16 numbers, down the rows first or along them. r is a multiple of 8.
+  template <bool Transposed, bool RowsFirst>
+  __device__ void matrices(int r, int d, std::uint32_t (&matrix)[4]) const {
+    const int lane = static_cast<int>(threadIdx.x) % 32;
+    const int row = RowsFirst ? lane % 16 : lane / 16 * 8 + lane % 8;
+    const int piece = RowsFirst ? lane / 16 : lane / 8 % 2;
+    // Only the last three bits of a piece's number change, and they do so alike for all r and for each d mod 4.
+    const int column = ((piece ^ order(lane % 8)) * 8 ^ d % 4 * 16) + d / 4 * 64;
+    tensor::load_matrices<Transposed>(value + (r + row) * Channels + column, matrix);
+  }
 };
 
-/// Sums of a block's rows to memory, turned back. `staging` is shared memory of rows x Width floats.
-template <int Width, int Threads>
-__device__ void store_turned_back(const Sums (&sums)[Width / 8], float factor, float* staging, int own, BFloat16* to,
-                                  std::size_t stride, int first, int rows, int length, const Rotation& rotation) {
-  const int lane = static_cast<int>(threadIdx.x) % 32;
-  __syncthreads();  // the memory was used for something else
+/// Starts to copy rows [first, first + Rows) of a head; zeros from row `end` on.
+template <int Width, int Rows, int Channels>
+__device__ void fetch(Tile<Rows, Channels>& to, const BFloat16* from, std::size_t stride, int first, int end) {
+  constexpr int pieces = Channels / 8;
+  constexpr int at_once = threads / pieces;  // rows
+  const int p = static_cast<int>(threadIdx.x) % pieces;
+  const int r0 = static_cast<int>(threadIdx.x) / pieces;
+  if (r0 >= at_once) return;
+  const BFloat16* row = from + static_cast<std::size_t>(first + r0) * static_cast<unsigned>(stride) + p * 8;
+  const std::size_t step = at_once * stride;
 #pragma unroll
-  for (int c = 0; c < Width / 8; ++c)
-#pragma unroll
-    for (int i = 0; i < 4; ++i)
-      staging[(own + lane / 4 + i / 2 * 8) * Width + c * 8 + lane % 4 * 2 + i % 2] = sums[c].value[i] * factor;
-  __syncthreads();
-  for (int i = static_cast<int>(threadIdx.x); i < rows * Width; i += Threads) {
-    const int t = first + i / Width;
-    if (t >= length) break;
-    to[static_cast<std::size_t>(t) * stride + i % Width] =
-        __float2bfloat16_rn(rotation.turned(staging + i / Width * Width, i % Width, t, -1.0f));
+  for (int i = 0; i < Rows; i += at_once, row += step) {
+    if (Rows % at_once != 0 && r0 + i >= Rows) break;
+    const bool here = first + r0 + i < end && p * 8 < Width;
+    copy_or_clear_async(to.piece(r0 + i, p), row, here);
   }
+}
+
+/// Channels [c, c + 8) of a head's row at a position, turned with the angle, or against it if `sign` is -1.
+template <class T>
+__device__ void turned_piece(const Rotation& rotation, const T* row, int c, int position, float sign, float (&y)[8]) {
+  const int pairs = rotation.rotary / 2;
+  if (c >= rotation.rotary) {
+    load(row + c, y);
+  } else if (rotation.interleaved || pairs % 8 != 0) {
+#pragma unroll
+    for (int i = 0; i < 8; ++i) y[i] = rotation.turned(row, c + i, position, sign);
+  } else {
+    const bool second = c >= pairs;
+    const int pair = second ? c - pairs : c;
+    float other[8];
+    float turn[16];
+    load(row + c, y);
+    load(row + (second ? pair : c + pairs), other);
+    load(reinterpret_cast<const float*>(rotation.table + position * pairs + pair), turn);
+    const float direction = second ? sign : -sign;
+#pragma unroll
+    for (int i = 0; i < 8; ++i) y[i] = y[i] * turn[2 * i] + direction * other[i] * turn[2 * i + 1];
+  }
+}
+
+/// Sums of a warp's 16 Blocks rows, times a factor for each row, to a head's rows from `first` on and before `end`,
+/// turned back by a rotation. By way of `staging`, the warp's shared memory of so many rows, so that whole rows are
+/// written.
+template <int Width>
+inline constexpr int staging_stride = Head<Width>::channels + 8;  ///< so that four neighbouring rows share no bank
+template <int Width, int Blocks>
+__device__ void store_rows(const Sums (&sums)[Blocks][Head<Width>::columns], const float (&factor)[Blocks][2],
+                           float* staging, BFloat16* to, std::size_t stride, int first, int end,
+                           const Rotation& rotation) {
+  constexpr int pieces = Width / 8;
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  __syncwarp();
+#pragma unroll
+  for (int m = 0; m < Blocks; ++m)
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+      float* row = staging + (m * 16 + h * 8 + lane / 4) * staging_stride<Width> + lane % 4 * 2;
+#pragma unroll
+      for (int c = 0; c < Head<Width>::columns; ++c)
+        *reinterpret_cast<float2*>(row + c * 8) = float2{sums[m][c].value[2 * h] * factor[m][h],
+                                                         sums[m][c].value[2 * h + 1] * factor[m][h]};
+    }
+  __syncwarp();
+#pragma unroll 1
+  for (int i = lane; i < 16 * Blocks * pieces; i += 32) {
+    const int t = first + i / pieces;
+    const int c = i % pieces * 8;
+    if (t >= end) break;
+    float y[8];
+    turned_piece(rotation, staging + i / pieces * staging_stride<Width>, c, t, -1.0f, y);
+    store(to + static_cast<std::size_t>(t) * stride + c, y);
+  }
+}
+
+/// Heads of a call that are turned.
+struct Turned {
+  const BFloat16* from;
+  std::size_t from_stride;
+  BFloat16* to;  ///< rows without gaps
+  int heads;
+};
+
+/// Turns keys and queries by their positions. Grid: (`turn_threads` pieces of 16 bytes of a head's rows, one after the
+/// other, sequences, keys and queries); a thread turns its piece in all heads, for which the angles are the same.
+inline constexpr int turn_threads = 256;
+template <int Width>
+__global__ void __launch_bounds__(turn_threads, 4) turn(AttentionSizes n, const __grid_constant__ Turned keys,
+                                                        const __grid_constant__ Turned queries) {
+  constexpr int pieces = Width / 8;
+  const int i = static_cast<int>(blockIdx.x * turn_threads + threadIdx.x);
+  const int t = i / pieces;
+  const int c = i % pieces * 8;
+  if (t >= n.length) return;
+  const std::size_t row = std::size_t{blockIdx.y} * n.length + t;
+  const Turned& of = blockIdx.z == 0 ? keys : queries;
+  const BFloat16* from = of.from + row * of.from_stride;
+  BFloat16* to = of.to + row * of.heads * Width + c;
+#pragma unroll 1
+  for (int head = 0; head < of.heads; ++head, from += Width, to += Width) {
+    float y[8];
+    turned_piece(n.rotation(), from, c, t, 1.0f, y);
+    store(to, y);
+  }
+}
+
+/// The keys of a call, turned, and with `WithQueries` the queries, where they turn at all.
+template <int Width, bool WithQueries>
+Operands turned_operands(Queue& queue, const AttentionSizes& n, Operands of) {
+  if (n.rotary == 0) return of;
+  const Index rows = Index{n.batch} * n.length;
+  const auto turned = [&](const BFloat16*& data, std::size_t& stride, int heads) {
+    const Turned t{data, stride, queue.take<BFloat16>(rows * heads * Width), heads};
+    data = t.to;
+    stride = static_cast<std::size_t>(heads) * Width;
+    return t;
+  };
+  const Turned keys = turned(of.k, of.k_stride, n.kv_heads);
+  Turned queries{};
+  if constexpr (WithQueries) queries = turned(of.q, of.q_stride, n.heads);
+  const dim3 grid(static_cast<unsigned>((n.length * (Width / 8) + turn_threads - 1) / turn_threads),
+                  static_cast<unsigned>(n.batch), WithQueries ? 2 : 1);
+  queue.launch("a rotation", turn<Width>, grid, dim3(turn_threads), 0, n, keys, queries);
+  return of;
 }
 
 }  // namespace mad::cuda::attention_tensor

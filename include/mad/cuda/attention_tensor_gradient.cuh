@@ -1,0 +1,373 @@
+// Copyright 2026 The mad authors. SPDX-License-Identifier: Apache-2.0
+/// \file
+/// The gradient of softmax attention in bfloat16 on the tensor cores; see attention_tensor.cuh.
+///
+///   p[t,s] = exp(scale q_t.k_s - lse_t),   dp[t,s] = do_t.v_s,   ds[t,s] = p[t,s] (dp[t,s] - do_t.o_t)
+///   dq_t = scale sum_s ds[t,s] k_s,   dk_s = scale sum_t ds[t,s] q_t,   dv_s = sum_t p[t,s] do_t
+///
+/// One kernel has the queries stay and sums over keys, a second one has the keys stay and sums over queries. That is
+/// seven products where five would do, as both compute p and dp. But all sums stay in registers and are added in a fixed
+/// order. One kernel for all would have to add dq across blocks in memory: 8 bytes per pair of 16 queries' channels and
+/// tile of keys, which takes about as long as the two products, and could not cut a sequence among blocks.
+#pragma once
+
+#include <mad/cuda/attention_tensor_rows.cuh>
+
+namespace mad::cuda::attention_tensor {
+
+/// What the gradients are made of and where they go.
+struct Gradients {
+  const BFloat16 *o, *d_o;
+  const float* lse;
+  BFloat16 *dq, *dk, *dv;
+  float2* of_query;  ///< (batch, heads, padded length): the log-sum-exp of the scores to base 2, and do_t.o_t
+  std::size_t o_stride, do_stride, lse_stride, dq_stride, dk_stride, dv_stride;
+  int padded_length;
+};
+
+template <int Width>
+struct QueryGradient {
+  using H = Head<Width>;
+  static constexpr int blocks = 2;  ///< of 16 queries, per warp
+  static constexpr int rows = 16 * blocks * warps;
+  static constexpr int tile = 32;  ///< keys that arrive together
+  static constexpr int at_once = Width <= 64 ? 3 : 2;
+
+  union Memory {
+    struct {
+      Tile<rows, H::channels> queries;
+      Tile<rows, H::channels> gradients;
+      struct {
+        Tile<tile, H::channels> keys;
+        Tile<tile, H::channels> values;
+      } stage[2];
+    };
+    float staging[rows * staging_stride<Width>];
+  };
+};
+
+/// dq, and what the other kernel wants to know of each query. Queries and keys are turned already. Grid: (tiles of
+/// queries, heads, batch).
+template <int Width>
+__global__ void __launch_bounds__(threads, QueryGradient<Width>::at_once)
+    query_gradient(AttentionSizes n, Operands of, const __grid_constant__ Gradients g) {
+  using G = QueryGradient<Width>;
+  using H = Head<Width>;
+  extern __shared__ float4 dynamic_memory[];
+  typename G::Memory& memory = *reinterpret_cast<typename G::Memory*>(dynamic_memory);
+  const int head = static_cast<int>(blockIdx.y);
+  const int kv_head = head / (n.heads / n.kv_heads);
+  const std::size_t sequence = std::size_t{blockIdx.z} * n.length;
+  const int first = static_cast<int>(gridDim.x - 1 - blockIdx.x) * G::rows;  // the longest rows begin first
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  const int own = static_cast<int>(threadIdx.x) / 32 * 16 * G::blocks;
+  const BFloat16* k = of.k + sequence * of.k_stride + kv_head * Width;
+  const BFloat16* v = of.v + sequence * of.v_stride + kv_head * Width;
+  const int begin = max(0, first - n.window) / G::tile * G::tile;
+  const int end = min(first + G::rows, n.length);
+  const auto fetch_tile = [&](int s0, int stage) {
+    fetch<Width>(memory.stage[stage].keys, k, of.k_stride, s0, end);
+    fetch<Width>(memory.stage[stage].values, v, of.v_stride, s0, end);
+    commit_copies();
+  };
+  fetch<Width>(memory.queries, of.q + sequence * of.q_stride + head * Width, of.q_stride, first, n.length);
+  fetch<Width>(memory.gradients, g.d_o + sequence * g.do_stride + head * Width, g.do_stride, first, n.length);
+  fetch_tile(begin, 0);
+
+  float norm[G::blocks][2];
+  float product[G::blocks][2];
+#pragma unroll
+  for (int m = 0; m < G::blocks; ++m)
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+      const int t = first + own + m * 16 + h * 8 + lane / 4;
+      const std::size_t row = sequence + t;
+      norm[m][h] = INFINITY;
+      float sum = 0;
+      if (t < n.length) {
+        norm[m][h] = g.lse[row * g.lse_stride + head] * log2_e;
+        const BFloat16* d_o = g.d_o + row * g.do_stride + head * Width;
+        const BFloat16* o = g.o + row * g.o_stride + head * Width;
+        for (int c = lane % 4 * 8; c < Width; c += 32) {
+          float a[8];
+          float b[8];
+          load(d_o + c, a);
+          load(o + c, b);
+#pragma unroll
+          for (int i = 0; i < 8; ++i) sum += a[i] * b[i];
+        }
+      }
+      product[m][h] = lane_sum<4>(sum);
+      if (lane % 4 == 0)
+        g.of_query[(std::size_t{blockIdx.z} * n.heads + head) * g.padded_length + t] = {norm[m][h], product[m][h]};
+    }
+
+  const float factor = n.scale * log2_e;  // powers of two are what the hardware computes
+  Sums d_query[G::blocks][H::columns];
+  int stage = 0;
+  for (int s0 = begin; s0 < end; s0 += G::tile, stage ^= 1) {
+    wait_for_copies<0>();
+    __syncthreads();
+    if (s0 + G::tile < end) fetch_tile(s0 + G::tile, stage ^ 1);
+    const int last = first + own + 16 * G::blocks - 1;  // of this warp's queries
+    if (s0 > last || s0 + G::tile <= first + own - n.window) continue;  // they see nothing
+    const auto& [keys, values] = memory.stage[stage];
+    Sums p[G::blocks][G::tile / 8];
+    Sums d_p[G::blocks][G::tile / 8];
+#pragma unroll
+    for (int d = 0; d < H::depths; ++d) {
+      Left<16> query[G::blocks];
+      Left<16> gradient[G::blocks];
+#pragma unroll
+      for (int m = 0; m < G::blocks; ++m) {
+        query[m] = memory.queries.left(own + m * 16, d);
+        gradient[m] = memory.gradients.left(own + m * 16, d);
+      }
+#pragma unroll
+      for (int j = 0; j < G::tile / 8; j += 2) {
+        Right<16> key[2];
+        Right<16> value[2];
+        keys.right_of_rows(j * 8, d, key);
+        values.right_of_rows(j * 8, d, value);
+#pragma unroll
+        for (int b = 0; b < 2; ++b)
+#pragma unroll
+          for (int m = 0; m < G::blocks; ++m) {
+            multiply_add(p[m][j + b], query[m], key[b]);
+            multiply_add(d_p[m][j + b], gradient[m], value[b]);
+          }
+      }
+    }
+    const bool masked = s0 + G::tile - 1 > first + own || s0 < last - n.window;  // not all are seen by all
+#pragma unroll
+    for (int j = 0; j < G::tile / 8; j += 2) {
+      Left<16> d_s[G::blocks];
+#pragma unroll
+      for (int m = 0; m < G::blocks; ++m) {
+#pragma unroll
+        for (int b = j; b < j + 2; ++b)
+#pragma unroll
+          for (int i = 0; i < 4; ++i) {
+            float x = tensor::power_of_two(p[m][b].value[i] * factor - norm[m][i / 2]);
+            if (masked &&
+                !sees(first + own + m * 16 + i / 2 * 8 + lane / 4, s0 + b * 8 + lane % 4 * 2 + i % 2, n.window))
+              x = 0;
+            d_p[m][b].value[i] = x * (d_p[m][b].value[i] - product[m][i / 2]);
+          }
+        d_s[m] = tensor::as_left(d_p[m][j], d_p[m][j + 1]);
+      }
+#pragma unroll
+      for (int c = 0; c < H::depths; ++c) {
+        Right<16> key[2];
+        keys.right(j * 8, c, key);
+#pragma unroll
+        for (int b = 0; b < 2; ++b)
+#pragma unroll
+          for (int m = 0; m < G::blocks; ++m) multiply_add(d_query[m][2 * c + b], d_s[m], key[b]);
+      }
+    }
+  }
+
+  float scale[G::blocks][2];
+#pragma unroll
+  for (int m = 0; m < G::blocks; ++m) scale[m][0] = scale[m][1] = n.scale;
+  __syncthreads();  // no warp reads tiles any more
+  store_rows<Width>(d_query, scale, memory.staging + own * staging_stride<Width>,
+                    g.dq + sequence * g.dq_stride + head * Width, g.dq_stride, first + own, n.length, n.rotation());
+}
+
+template <int Width>
+struct KeyGradient {
+  using H = Head<Width>;
+  static constexpr int blocks = Width <= 64 ? 2 : 1;  ///< of 16 keys, per warp
+  static constexpr int rows = 16 * blocks * warps;
+  static constexpr int tile = 64;  ///< queries that arrive together
+  static constexpr int at_once = 2;
+
+  union Memory {
+    struct {
+      Tile<rows, H::channels> keys;
+      Tile<rows, H::channels> values;
+      struct {
+        Tile<tile, H::channels> queries;
+        Tile<tile, H::channels> gradients;
+        float2 of_query[tile];
+      } stage[2];
+    };
+    float staging[rows * staging_stride<Width>];
+  };
+};
+
+/// dk and dv; queries and keys are turned already. A warp's own keys and values stay in registers as left factors. Grid:
+/// (tiles of keys, key heads, batch).
+template <int Width>
+__global__ void __launch_bounds__(threads, KeyGradient<Width>::at_once)
+    key_gradient(AttentionSizes n, Operands of, const __grid_constant__ Gradients g) {
+  using G = KeyGradient<Width>;
+  using H = Head<Width>;
+  extern __shared__ float4 dynamic_memory[];
+  typename G::Memory& memory = *reinterpret_cast<typename G::Memory*>(dynamic_memory);
+  const int kv_head = static_cast<int>(blockIdx.y);
+  const int group = n.heads / n.kv_heads;
+  const std::size_t sequence = std::size_t{blockIdx.z} * n.length;
+  const int first = static_cast<int>(blockIdx.x) * G::rows;
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  const int own = static_cast<int>(threadIdx.x) / 32 * 16 * G::blocks;
+  const int begin = first / G::tile * G::tile;
+  const int end = min(n.length, first + G::rows + n.window);  // behind the last query that sees a key of the block
+  const auto fetch_tile = [&](int head, int t0, int stage) {
+    auto& to = memory.stage[stage];
+    fetch<Width>(to.queries, of.q + sequence * of.q_stride + head * Width, of.q_stride, t0, end);
+    fetch<Width>(to.gradients, g.d_o + sequence * g.do_stride + head * Width, g.do_stride, t0, end);
+    const float2* of_query = g.of_query + (std::size_t{blockIdx.z} * n.heads + head) * g.padded_length + t0;
+    if (threadIdx.x < G::tile / 2) copy_async<2>(to.of_query + 2 * threadIdx.x, of_query + 2 * threadIdx.x);
+    commit_copies();
+  };
+  fetch<Width>(memory.keys, of.k + sequence * of.k_stride + kv_head * Width, of.k_stride, first, n.length);
+  fetch<Width>(memory.values, of.v + sequence * of.v_stride + kv_head * Width, of.v_stride, first, n.length);
+  commit_copies();
+  int head = kv_head * group;
+  int t0 = begin;
+  fetch_tile(head, t0, 0);
+  wait_for_copies<1>();
+  __syncthreads();
+  Left<16> key[G::blocks][H::depths];
+  Left<16> value[G::blocks][H::depths];
+#pragma unroll
+  for (int m = 0; m < G::blocks; ++m)
+#pragma unroll
+    for (int d = 0; d < H::depths; ++d) {
+      key[m][d] = memory.keys.left(own + m * 16, d);
+      value[m][d] = memory.values.left(own + m * 16, d);
+    }
+
+  const float factor = n.scale * log2_e;  // powers of two are what the hardware computes
+  Sums d_key[G::blocks][H::columns];
+  Sums d_value[G::blocks][H::columns];
+  for (int stage = 0; head < (kv_head + 1) * group; stage ^= 1) {
+    const int here = t0;
+    t0 += G::tile;
+    if (t0 >= end) {
+      t0 = begin;
+      ++head;
+    }
+    wait_for_copies<0>();
+    __syncthreads();
+    if (head < (kv_head + 1) * group) fetch_tile(head, t0, stage ^ 1);
+    const auto& [queries, gradients, of_query] = memory.stage[stage];
+    const int last = first + own + 16 * G::blocks - 1;  // of this warp's keys
+#pragma unroll 1
+    for (int j = 0; j < G::tile; j += 16) {
+      const int t = here + j;
+      if (t + 15 < first + own || t - n.window > last) continue;  // none of these queries sees one of them
+      Sums p[G::blocks][2];
+      Sums d_p[G::blocks][2];
+#pragma unroll
+      for (int d = 0; d < H::depths; ++d) {
+        Right<16> query[2];
+        Right<16> gradient[2];
+        queries.right_of_rows(j, d, query);
+        gradients.right_of_rows(j, d, gradient);
+#pragma unroll
+        for (int b = 0; b < 2; ++b)
+#pragma unroll
+          for (int m = 0; m < G::blocks; ++m) {
+            multiply_add(p[m][b], key[m][d], query[b]);
+            multiply_add(d_p[m][b], value[m][d], gradient[b]);
+          }
+      }
+      const bool masked = t < last || t + 15 - n.window > first + own;
+      Left<16> mixing[G::blocks];
+      Left<16> d_s[G::blocks];
+#pragma unroll
+      for (int b = 0; b < 2; ++b) {
+        float known[4];  // of two neighbouring queries
+        load(reinterpret_cast<const float*>(of_query + j + b * 8 + lane % 4 * 2), known);
+#pragma unroll
+        for (int m = 0; m < G::blocks; ++m)
+#pragma unroll
+          for (int i = 0; i < 4; ++i) {
+            float x = tensor::power_of_two(p[m][b].value[i] * factor - known[i % 2 * 2]);
+            if (masked &&
+                !sees(t + b * 8 + lane % 4 * 2 + i % 2, first + own + m * 16 + i / 2 * 8 + lane / 4, n.window))
+              x = 0;
+            p[m][b].value[i] = x;
+            d_p[m][b].value[i] = x * (d_p[m][b].value[i] - known[i % 2 * 2 + 1]);
+          }
+      }
+#pragma unroll
+      for (int m = 0; m < G::blocks; ++m) {
+        mixing[m] = tensor::as_left(p[m][0], p[m][1]);
+        d_s[m] = tensor::as_left(d_p[m][0], d_p[m][1]);
+      }
+#pragma unroll
+      for (int c = 0; c < H::depths; ++c) {
+        Right<16> query[2];
+        Right<16> gradient[2];
+        gradients.right(j, c, gradient);
+        queries.right(j, c, query);
+#pragma unroll
+        for (int b = 0; b < 2; ++b)
+#pragma unroll
+          for (int m = 0; m < G::blocks; ++m) {
+            multiply_add(d_value[m][2 * c + b], mixing[m], gradient[b]);
+            multiply_add(d_key[m][2 * c + b], d_s[m], query[b]);
+          }
+      }
+    }
+  }
+
+  float scale[G::blocks][2];
+  float one[G::blocks][2];
+#pragma unroll
+  for (int m = 0; m < G::blocks; ++m) {
+    scale[m][0] = scale[m][1] = n.scale;
+    one[m][0] = one[m][1] = 1;
+  }
+  __syncthreads();  // no warp reads tiles any more
+  float* staging = memory.staging + own * staging_stride<Width>;
+  store_rows<Width>(d_value, one, staging, g.dv + sequence * g.dv_stride + kv_head * Width, g.dv_stride, first + own,
+                    n.length, Rotation{});
+  store_rows<Width>(d_key, scale, staging, g.dk + sequence * g.dk_stride + kv_head * Width, g.dk_stride, first + own,
+                    n.length, n.rotation());
+}
+
+}  // namespace mad::cuda::attention_tensor
+
+namespace mad::cuda {
+
+/// As `attention_backward`, on the tensor cores; all rows must begin at multiples of 16 bytes.
+template <int Width>
+void attention_backward_tensor(Queue& queue, const AttentionSizes& n, View<const BFloat16> q, View<const BFloat16> k,
+                               View<const BFloat16> v, View<const BFloat16> o, View<const float> lse,
+                               View<const BFloat16> d_o, View<BFloat16> dq, View<BFloat16> dk, View<BFloat16> dv) {
+  namespace a = attention_tensor;
+  using Q = a::QueryGradient<Width>;
+  using K = a::KeyGradient<Width>;
+  const a::Operands of = a::turned_operands<Width, true>(queue, n, a::Operands(q, k, v));
+  const auto tiles = [&](int rows) { return (n.length + rows - 1) / rows; };
+  const int padded_length = tiles(Q::rows) * Q::rows;
+  const a::Gradients gradients{.o = o.data,
+                               .d_o = d_o.data,
+                               .lse = lse.data,
+                               .dq = dq.data,
+                               .dk = dk.data,
+                               .dv = dv.data,
+                               .of_query = queue.take<float2>(Index{n.batch} * n.heads * padded_length),
+                               .o_stride = static_cast<std::size_t>(o.stride),
+                               .do_stride = static_cast<std::size_t>(d_o.stride),
+                               .lse_stride = static_cast<std::size_t>(lse.stride),
+                               .dq_stride = static_cast<std::size_t>(dq.stride),
+                               .dk_stride = static_cast<std::size_t>(dk.stride),
+                               .dv_stride = static_cast<std::size_t>(dv.stride),
+                               .padded_length = padded_length};
+  const auto grid = [&](int rows, int heads) {
+    return dim3(static_cast<unsigned>(tiles(rows)), static_cast<unsigned>(heads), static_cast<unsigned>(n.batch));
+  };
+  queue.launch("the queries' gradient of attention", a::query_gradient<Width>, grid(Q::rows, n.heads), dim3(a::threads),
+               sizeof(typename Q::Memory), n, of, gradients);
+  queue.launch("the keys' gradient of attention", a::key_gradient<Width>, grid(K::rows, n.kv_heads), dim3(a::threads),
+               sizeof(typename K::Memory), n, of, gradients);
+}
+
+}  // namespace mad::cuda
