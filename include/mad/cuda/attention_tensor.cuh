@@ -19,7 +19,7 @@ struct Forward {
   static constexpr int blocks = 2;  ///< of 16 queries, per warp
   static constexpr int rows = 16 * blocks * warps;
   static constexpr int tile = 64;  ///< keys that arrive together
-  static constexpr int at_once = Width <= 32 ? 4 : Width <= 64 ? 3 : 2;  ///< blocks per multiprocessor
+  static constexpr int at_once = Width <= 64 ? 3 : 2;  ///< blocks per multiprocessor
 
   union Memory {
     struct {
@@ -45,12 +45,13 @@ struct Softmax {
     for (int m = 0; m < Blocks; ++m)
 #pragma unroll
       for (int h = 0; h < 2; ++h) {
-        base[m][h] = -1e30f;  // finite, so that 2^(-inf - base) = 0 while a query has seen nothing
+        base[m][h] = -1e30f;  // not infinite: 2^(-inf - base) = 0 while nothing is seen
         sum[m][h] = 0;
       }
   }
 
-  /// Raises the bases of 16 rows to their largest scores. What was mixed before shrinks with the old sums.
+  /// Raises the bases of 16 rows where scores are far above; what was mixed before shrinks then. A base need not be the
+  /// largest score: terms of up to 2^8 are as exact as those up to 1.
   template <int Scores, int Columns>
   __device__ void raise(int m, const Sums (&score)[Scores], float factor, Sums (&mixed)[Columns]) {
     float top[2] = {-INFINITY, -INFINITY};
@@ -58,14 +59,19 @@ struct Softmax {
     for (int j = 0; j < Scores; ++j)
 #pragma unroll
       for (int i = 0; i < 4; ++i) top[i / 2] = fmaxf(top[i / 2], score[j].value[i]);
-    float shrink[2];
+    float next[2];
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
       top[h] = fmaxf(top[h], __shfl_xor_sync(0xffffffffu, top[h], 1));
-      top[h] = fmaxf(top[h], __shfl_xor_sync(0xffffffffu, top[h], 2));
-      top[h] = fmaxf(base[m][h], top[h] * factor);
-      shrink[h] = tensor::power_of_two(base[m][h] - top[h]);
-      base[m][h] = top[h];
+      top[h] = fmaxf(top[h], __shfl_xor_sync(0xffffffffu, top[h], 2)) * factor;
+      next[h] = top[h] > base[m][h] + 8 ? top[h] : base[m][h];
+    }
+    if (__all_sync(0xffffffffu, next[0] == base[m][0] && next[1] == base[m][1]) != 0) return;
+    float shrink[2];
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+      shrink[h] = tensor::power_of_two(base[m][h] - next[h]);
+      base[m][h] = next[h];
       sum[m][h] *= shrink[h];
     }
 #pragma unroll
@@ -91,8 +97,8 @@ __global__ void __launch_bounds__(threads, Forward<Width>::at_once)
     forward(AttentionSizes n, Operands of, BFloat16* o, std::size_t o_stride, float* lse, std::size_t lse_stride) {
   using F = Forward<Width>;
   using H = Head<Width>;
-  extern __shared__ float4 dynamic_memory[];
-  typename F::Memory& memory = *reinterpret_cast<typename F::Memory*>(dynamic_memory);
+  extern __shared__ Line lines[];
+  typename F::Memory& memory = *reinterpret_cast<typename F::Memory*>(lines);
   const int head = static_cast<int>(blockIdx.y);
   const int kv_head = head / (n.heads / n.kv_heads);
   const std::size_t sequence = std::size_t{blockIdx.z} * n.length;
@@ -104,12 +110,12 @@ __global__ void __launch_bounds__(threads, Forward<Width>::at_once)
   const BFloat16* v = of.v + sequence * of.v_stride + kv_head * Width;
   const int begin = max(0, first - n.window) / F::tile * F::tile;
   const int end = min(first + F::rows, n.length);
-  const auto fetch_tile = [&](int s0, int stage) {
-    fetch<Width>(memory.stage[stage].keys, k, of.k_stride, s0, end);
-    fetch<Width>(memory.stage[stage].values, v, of.v_stride, s0, end);
+  const auto fetch_tile = [&](int s0) {
+    auto& [keys, values] = memory.stage[s0 / F::tile % 2];
+    fetch<Width>(keys, k, of.k_stride, values, v, of.v_stride, s0, end);
     commit_copies();
   };
-  fetch_tile(begin, 0);
+  fetch_tile(begin);
 #pragma unroll 1
   for (int i = static_cast<int>(threadIdx.x); i < F::rows * (H::channels / 8); i += threads) {
     const int r = i / (H::channels / 8);
@@ -124,40 +130,16 @@ __global__ void __launch_bounds__(threads, Forward<Width>::at_once)
   const float factor = n.scale * log2_e;  // powers of two are what the hardware computes
   Softmax<F::blocks> softmax;
   Sums mixed[F::blocks][H::columns];
-  int stage = 0;
-  for (int s0 = begin; s0 < end; s0 += F::tile, stage ^= 1) {
+  for (int s0 = begin; s0 < end; s0 += F::tile) {
     wait_for_copies<0>();
     __syncthreads();
-    if (s0 + F::tile < end) fetch_tile(s0 + F::tile, stage ^ 1);
-    const int last = first + own + 16 * F::blocks - 1;  // of this warp's queries
-    if (s0 > last || s0 + F::tile <= first + own - n.window) continue;  // they see nothing
-    const auto& [keys, values] = memory.stage[stage];
+    if (s0 + F::tile < end) fetch_tile(s0 + F::tile);
+    const int distance = first + own - s0;
+    if (!some_seen<16 * F::blocks, F::tile>(distance, n.window)) continue;
+    const auto& [keys, values] = memory.stage[s0 / F::tile % 2];
     Sums score[F::blocks][F::tile / 8];
-#pragma unroll
-    for (int d = 0; d < H::depths; ++d) {
-      Left<16> query[F::blocks];
-#pragma unroll
-      for (int m = 0; m < F::blocks; ++m) query[m] = memory.queries.left(own + m * 16, d);
-#pragma unroll
-      for (int j = 0; j < F::tile / 8; j += 2) {
-        Right<16> key[2];
-        keys.right_of_rows(j * 8, d, key);
-#pragma unroll
-        for (int b = 0; b < 2; ++b)
-#pragma unroll
-          for (int m = 0; m < F::blocks; ++m) multiply_add(score[m][j + b], query[m], key[b]);
-      }
-    }
-    if (s0 + F::tile - 1 > first + own || s0 < last - n.window) {  // not all of them are seen by all
-#pragma unroll
-      for (int m = 0; m < F::blocks; ++m)
-#pragma unroll
-        for (int j = 0; j < F::tile / 8; ++j)
-#pragma unroll
-          for (int i = 0; i < 4; ++i)
-            if (!sees(first + own + m * 16 + i / 2 * 8 + lane / 4, s0 + j * 8 + lane % 4 * 2 + i % 2, n.window))
-              score[m][j].value[i] = -INFINITY;
-    }
+    multiply_rows<H::depths>(score, memory.queries, own, keys);
+    if (!all_seen<16 * F::blocks, F::tile>(distance, n.window)) hide_unseen<false>(score, distance, n.window);
 #pragma unroll
     for (int m = 0; m < F::blocks; ++m) softmax.raise(m, score[m], factor, mixed[m]);
 #pragma unroll

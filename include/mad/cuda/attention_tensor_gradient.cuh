@@ -53,8 +53,8 @@ __global__ void __launch_bounds__(threads, QueryGradient<Width>::at_once)
     query_gradient(AttentionSizes n, Operands of, const __grid_constant__ Gradients g) {
   using G = QueryGradient<Width>;
   using H = Head<Width>;
-  extern __shared__ float4 dynamic_memory[];
-  typename G::Memory& memory = *reinterpret_cast<typename G::Memory*>(dynamic_memory);
+  extern __shared__ Line lines[];
+  typename G::Memory& memory = *reinterpret_cast<typename G::Memory*>(lines);
   const int head = static_cast<int>(blockIdx.y);
   const int kv_head = head / (n.heads / n.kv_heads);
   const std::size_t sequence = std::size_t{blockIdx.z} * n.length;
@@ -65,14 +65,14 @@ __global__ void __launch_bounds__(threads, QueryGradient<Width>::at_once)
   const BFloat16* v = of.v + sequence * of.v_stride + kv_head * Width;
   const int begin = max(0, first - n.window) / G::tile * G::tile;
   const int end = min(first + G::rows, n.length);
-  const auto fetch_tile = [&](int s0, int stage) {
-    fetch<Width>(memory.stage[stage].keys, k, of.k_stride, s0, end);
-    fetch<Width>(memory.stage[stage].values, v, of.v_stride, s0, end);
+  const auto fetch_tile = [&](int s0) {
+    auto& [keys, values] = memory.stage[s0 / G::tile % 2];
+    fetch<Width>(keys, k, of.k_stride, values, v, of.v_stride, s0, end);
     commit_copies();
   };
-  fetch<Width>(memory.queries, of.q + sequence * of.q_stride + head * Width, of.q_stride, first, n.length);
-  fetch<Width>(memory.gradients, g.d_o + sequence * g.do_stride + head * Width, g.do_stride, first, n.length);
-  fetch_tile(begin, 0);
+  fetch<Width>(memory.queries, of.q + sequence * of.q_stride + head * Width, of.q_stride, memory.gradients,
+               g.d_o + sequence * g.do_stride + head * Width, g.do_stride, first, n.length);
+  fetch_tile(begin);
 
   float norm[G::blocks][2];
   float product[G::blocks][2];
@@ -104,41 +104,18 @@ __global__ void __launch_bounds__(threads, QueryGradient<Width>::at_once)
 
   const float factor = n.scale * log2_e;  // powers of two are what the hardware computes
   Sums d_query[G::blocks][H::columns];
-  int stage = 0;
-  for (int s0 = begin; s0 < end; s0 += G::tile, stage ^= 1) {
+  for (int s0 = begin; s0 < end; s0 += G::tile) {
     wait_for_copies<0>();
     __syncthreads();
-    if (s0 + G::tile < end) fetch_tile(s0 + G::tile, stage ^ 1);
-    const int last = first + own + 16 * G::blocks - 1;  // of this warp's queries
-    if (s0 > last || s0 + G::tile <= first + own - n.window) continue;  // they see nothing
-    const auto& [keys, values] = memory.stage[stage];
+    if (s0 + G::tile < end) fetch_tile(s0 + G::tile);
+    const int distance = first + own - s0;
+    if (!some_seen<16 * G::blocks, G::tile>(distance, n.window)) continue;
+    const auto& [keys, values] = memory.stage[s0 / G::tile % 2];
     Sums p[G::blocks][G::tile / 8];
     Sums d_p[G::blocks][G::tile / 8];
-#pragma unroll
-    for (int d = 0; d < H::depths; ++d) {
-      Left<16> query[G::blocks];
-      Left<16> gradient[G::blocks];
-#pragma unroll
-      for (int m = 0; m < G::blocks; ++m) {
-        query[m] = memory.queries.left(own + m * 16, d);
-        gradient[m] = memory.gradients.left(own + m * 16, d);
-      }
-#pragma unroll
-      for (int j = 0; j < G::tile / 8; j += 2) {
-        Right<16> key[2];
-        Right<16> value[2];
-        keys.right_of_rows(j * 8, d, key);
-        values.right_of_rows(j * 8, d, value);
-#pragma unroll
-        for (int b = 0; b < 2; ++b)
-#pragma unroll
-          for (int m = 0; m < G::blocks; ++m) {
-            multiply_add(p[m][j + b], query[m], key[b]);
-            multiply_add(d_p[m][j + b], gradient[m], value[b]);
-          }
-      }
-    }
-    const bool masked = s0 + G::tile - 1 > first + own || s0 < last - n.window;  // not all are seen by all
+    multiply_rows<H::depths>(p, memory.queries, own, keys);
+    multiply_rows<H::depths>(d_p, memory.gradients, own, values);
+    if (!all_seen<16 * G::blocks, G::tile>(distance, n.window)) hide_unseen<false>(p, distance, n.window);
 #pragma unroll
     for (int j = 0; j < G::tile / 8; j += 2) {
       Left<16> d_s[G::blocks];
@@ -148,10 +125,7 @@ __global__ void __launch_bounds__(threads, QueryGradient<Width>::at_once)
         for (int b = j; b < j + 2; ++b)
 #pragma unroll
           for (int i = 0; i < 4; ++i) {
-            float x = tensor::power_of_two(p[m][b].value[i] * factor - norm[m][i / 2]);
-            if (masked &&
-                !sees(first + own + m * 16 + i / 2 * 8 + lane / 4, s0 + b * 8 + lane % 4 * 2 + i % 2, n.window))
-              x = 0;
+            const float x = tensor::power_of_two(p[m][b].value[i] * factor - norm[m][i / 2]);
             d_p[m][b].value[i] = x * (d_p[m][b].value[i] - product[m][i / 2]);
           }
         d_s[m] = tensor::as_left(d_p[m][j], d_p[m][j + 1]);
@@ -205,8 +179,8 @@ __global__ void __launch_bounds__(threads, KeyGradient<Width>::at_once)
     key_gradient(AttentionSizes n, Operands of, const __grid_constant__ Gradients g) {
   using G = KeyGradient<Width>;
   using H = Head<Width>;
-  extern __shared__ float4 dynamic_memory[];
-  typename G::Memory& memory = *reinterpret_cast<typename G::Memory*>(dynamic_memory);
+  extern __shared__ Line lines[];
+  typename G::Memory& memory = *reinterpret_cast<typename G::Memory*>(lines);
   const int kv_head = static_cast<int>(blockIdx.y);
   const int group = n.heads / n.kv_heads;
   const std::size_t sequence = std::size_t{blockIdx.z} * n.length;
@@ -217,14 +191,14 @@ __global__ void __launch_bounds__(threads, KeyGradient<Width>::at_once)
   const int end = min(n.length, first + G::rows + n.window);  // behind the last query that sees a key of the block
   const auto fetch_tile = [&](int head, int t0, int stage) {
     auto& to = memory.stage[stage];
-    fetch<Width>(to.queries, of.q + sequence * of.q_stride + head * Width, of.q_stride, t0, end);
-    fetch<Width>(to.gradients, g.d_o + sequence * g.do_stride + head * Width, g.do_stride, t0, end);
+    fetch<Width>(to.queries, of.q + sequence * of.q_stride + head * Width, of.q_stride, to.gradients,
+                 g.d_o + sequence * g.do_stride + head * Width, g.do_stride, t0, end);
     const float2* of_query = g.of_query + (std::size_t{blockIdx.z} * n.heads + head) * g.padded_length + t0;
     if (threadIdx.x < G::tile / 2) copy_async<2>(to.of_query + 2 * threadIdx.x, of_query + 2 * threadIdx.x);
     commit_copies();
   };
-  fetch<Width>(memory.keys, of.k + sequence * of.k_stride + kv_head * Width, of.k_stride, first, n.length);
-  fetch<Width>(memory.values, of.v + sequence * of.v_stride + kv_head * Width, of.v_stride, first, n.length);
+  fetch<Width>(memory.keys, of.k + sequence * of.k_stride + kv_head * Width, of.k_stride, memory.values,
+               of.v + sequence * of.v_stride + kv_head * Width, of.v_stride, first, n.length);
   commit_copies();
   int head = kv_head * group;
   int t0 = begin;
@@ -255,11 +229,10 @@ __global__ void __launch_bounds__(threads, KeyGradient<Width>::at_once)
     __syncthreads();
     if (head < (kv_head + 1) * group) fetch_tile(head, t0, stage ^ 1);
     const auto& [queries, gradients, of_query] = memory.stage[stage];
-    const int last = first + own + 16 * G::blocks - 1;  // of this warp's keys
 #pragma unroll 1
     for (int j = 0; j < G::tile; j += 16) {
-      const int t = here + j;
-      if (t + 15 < first + own || t - n.window > last) continue;  // none of these queries sees one of them
+      const int distance = here + j - first - own;
+      if (!some_seen<16, 16 * G::blocks>(distance, n.window)) continue;
       Sums p[G::blocks][2];
       Sums d_p[G::blocks][2];
 #pragma unroll
@@ -276,7 +249,7 @@ __global__ void __launch_bounds__(threads, KeyGradient<Width>::at_once)
             multiply_add(d_p[m][b], value[m][d], gradient[b]);
           }
       }
-      const bool masked = t < last || t + 15 - n.window > first + own;
+      if (!all_seen<16, 16 * G::blocks>(distance, n.window)) hide_unseen<true>(p, -distance, n.window);
       Left<16> mixing[G::blocks];
       Left<16> d_s[G::blocks];
 #pragma unroll
@@ -287,12 +260,8 @@ __global__ void __launch_bounds__(threads, KeyGradient<Width>::at_once)
         for (int m = 0; m < G::blocks; ++m)
 #pragma unroll
           for (int i = 0; i < 4; ++i) {
-            float x = tensor::power_of_two(p[m][b].value[i] * factor - known[i % 2 * 2]);
-            if (masked &&
-                !sees(t + b * 8 + lane % 4 * 2 + i % 2, first + own + m * 16 + i / 2 * 8 + lane / 4, n.window))
-              x = 0;
-            p[m][b].value[i] = x;
-            d_p[m][b].value[i] = x * (d_p[m][b].value[i] - known[i % 2 * 2 + 1]);
+            p[m][b].value[i] = tensor::power_of_two(p[m][b].value[i] * factor - known[i % 2 * 2]);
+            d_p[m][b].value[i] = p[m][b].value[i] * (d_p[m][b].value[i] - known[i % 2 * 2 + 1]);
           }
       }
 #pragma unroll

@@ -33,8 +33,10 @@ struct Head {
   static constexpr int columns = channels / 8;             ///< blocks of sums of a row
 };
 
-/// True if query t may see key s.
-__device__ inline bool sees(int t, int s, int window) { return s <= t && s >= t - window; }
+/// Dynamic shared memory begins at a multiple of it.
+struct alignas(128) Line {
+  unsigned char byte[128];
+};
 
 /// Rows in shared memory. The pieces of 16 bytes that a row consists of change places from row to row, so that the same
 /// piece of eight neighbouring rows lies in different banks.
@@ -70,27 +72,82 @@ private:
     const int lane = static_cast<int>(threadIdx.x) % 32;
     const int row = RowsFirst ? lane % 16 : lane / 16 * 8 + lane % 8;
     const int piece = RowsFirst ? lane / 16 : lane / 8 % 2;
-    // Only the last three bits of a piece's number change, and they do so alike for all r and for each d mod 4.
-    const int column = ((piece ^ order(lane % 8)) * 8 ^ d % 4 * 16) + d / 4 * 64;
-    tensor::load_matrices<Transposed>(value + (r + row) * Channels + column, matrix);
+    // Only the last three bits of a piece's number change. Where a row begins with them all 0, flipping those of d in the
+    // address itself does it.
+    constexpr bool flips = Channels % 64 == 0;
+    const int column = (piece ^ order(lane % 8)) * 8 ^ (flips ? 0 : d % 4 * 16);
+    const auto address = static_cast<std::uint32_t>(__cvta_generic_to_shared(value + row * Channels + column));
+    constexpr int size = sizeof(BFloat16);
+    tensor::load_matrices<Transposed>(address, flips ? d % 4 * 16 * size : 0, (r * Channels + d / 4 * 64) * size, matrix);
   }
 };
 
-/// Starts to copy rows [first, first + Rows) of a head; zeros from row `end` on.
+/// Adds the products of 16 Blocks rows of `a`, from `own` on, with all rows of `b`.
+template <int Depths, int Blocks, int Columns, class A, class B>
+__device__ void multiply_rows(Sums (&sums)[Blocks][Columns], const A& a, int own, const B& b) {
+#pragma unroll
+  for (int d = 0; d < Depths; ++d) {
+    Left<16> left[Blocks];
+#pragma unroll
+    for (int m = 0; m < Blocks; ++m) left[m] = a.left(own + m * 16, d);
+#pragma unroll
+    for (int j = 0; j < Columns; j += 2) {
+      Right<16> right[2];
+      b.right_of_rows(j * 8, d, right);
+#pragma unroll
+      for (int i = 0; i < 2; ++i)
+#pragma unroll
+        for (int m = 0; m < Blocks; ++m) multiply_add(sums[m][j + i], left[m], right[i]);
+    }
+  }
+}
+
+/// Whether a warp's queries, `Queries` neighbours, see `Keys` neighbouring keys, where `distance` lies between the first
+/// key and the first query: some see some, and all see all.
+template <int Queries, int Keys>
+__device__ bool some_seen(int distance, int window) {
+  return distance > -Queries && distance - Keys < window;
+}
+template <int Queries, int Keys>
+__device__ bool all_seen(int distance, int window) {
+  return distance >= Keys - 1 && distance + Queries - 1 <= window;
+}
+
+/// Sets scores to minus infinity where the query does not see the key. Rows are queries and columns keys, or the other
+/// way round; `distance` lies between the first column and the first row.
+template <bool RowsAreKeys, int Blocks, int Columns>
+__device__ void hide_unseen(Sums (&score)[Blocks][Columns], int distance, int window) {
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  distance += lane / 4 - lane % 4 * 2;
+#pragma unroll
+  for (int m = 0; m < Blocks; ++m)
+#pragma unroll
+    for (int j = 0; j < Columns; ++j)
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        const int own = distance + m * 16 + i / 2 * 8 - j * 8 - i % 2;
+        // From the key to the query: 0 to `window`.
+        if (static_cast<unsigned>(RowsAreKeys ? -own : own) > static_cast<unsigned>(window))
+          score[m][j].value[i] = -INFINITY;
+      }
+}
+
+/// Starts to copy rows [first, first + Rows) of a head of each of two operands; zeros from row `end` on.
 template <int Width, int Rows, int Channels>
-__device__ void fetch(Tile<Rows, Channels>& to, const BFloat16* from, std::size_t stride, int first, int end) {
+__device__ void fetch(Tile<Rows, Channels>& to_a, const BFloat16* a, std::size_t a_stride, Tile<Rows, Channels>& to_b,
+                      const BFloat16* b, std::size_t b_stride, int first, int end) {
   constexpr int pieces = Channels / 8;
   constexpr int at_once = threads / pieces;  // rows
   const int p = static_cast<int>(threadIdx.x) % pieces;
   const int r0 = static_cast<int>(threadIdx.x) / pieces;
   if (r0 >= at_once) return;
-  const BFloat16* row = from + static_cast<std::size_t>(first + r0) * static_cast<unsigned>(stride) + p * 8;
-  const std::size_t step = at_once * stride;
-#pragma unroll
-  for (int i = 0; i < Rows; i += at_once, row += step) {
-    if (Rows % at_once != 0 && r0 + i >= Rows) break;
-    const bool here = first + r0 + i < end && p * 8 < Width;
-    copy_or_clear_async(to.piece(r0 + i, p), row, here);
+  a += static_cast<std::size_t>(first + r0) * a_stride + p * 8;
+  b += static_cast<std::size_t>(first + r0) * b_stride + p * 8;
+#pragma unroll 1  // there are better uses for registers than addresses
+  for (int r = r0; r < Rows; r += at_once, a += at_once * static_cast<unsigned>(a_stride), b += at_once * static_cast<unsigned>(b_stride)) {
+    const bool here = first + r < end && p * 8 < Width;
+    copy_or_clear_async(to_a.piece(r, p), a, here);
+    copy_or_clear_async(to_b.piece(r, p), b, here);
   }
 }
 
