@@ -18,7 +18,7 @@ struct Forward {
   using H = Head<Width>;
   static constexpr int blocks = 2;  ///< of 16 queries, per warp
   static constexpr int rows = 16 * blocks * warps;
-  static constexpr int tile = 64;  ///< keys that arrive together
+  static constexpr int tile = 64;                      ///< keys that arrive together
   static constexpr int at_once = Width <= 64 ? 3 : 2;  ///< blocks per multiprocessor
 
   union Memory {
@@ -91,7 +91,7 @@ struct Softmax {
 };
 
 /// o_t = sum_s p[t,s] v_s and the log-sum-exp of the scores. The keys are turned already, the queries are not. Grid:
-/// (tiles of queries, heads, batch).
+/// see `Place`.
 template <int Width>
 __global__ void __launch_bounds__(threads, Forward<Width>::at_once)
     forward(AttentionSizes n, Operands of, BFloat16* o, std::size_t o_stride, float* lse, std::size_t lse_stride) {
@@ -99,10 +99,12 @@ __global__ void __launch_bounds__(threads, Forward<Width>::at_once)
   using H = Head<Width>;
   extern __shared__ Line lines[];
   typename F::Memory& memory = *reinterpret_cast<typename F::Memory*>(lines);
-  const int head = static_cast<int>(blockIdx.y);
+  const Place place(n.heads);
+  if (place.sequence >= n.batch) return;
+  const int head = place.head;
   const int kv_head = head / (n.heads / n.kv_heads);
-  const std::size_t sequence = std::size_t{blockIdx.z} * n.length;
-  const int first = static_cast<int>(gridDim.x - 1 - blockIdx.x) * F::rows;  // the longest rows begin first
+  const std::size_t sequence = static_cast<std::size_t>(place.sequence) * n.length;
+  const int first = static_cast<int>(gridDim.y - 1 - blockIdx.y) * F::rows;
   const int lane = static_cast<int>(threadIdx.x) % 32;
   const int own = static_cast<int>(threadIdx.x) / 32 * 16 * F::blocks;
   const BFloat16* q = of.q + sequence * of.q_stride + head * Width;
@@ -116,16 +118,12 @@ __global__ void __launch_bounds__(threads, Forward<Width>::at_once)
     commit_copies();
   };
   fetch_tile(begin);
-#pragma unroll 1
-  for (int i = static_cast<int>(threadIdx.x); i < F::rows * (H::channels / 8); i += threads) {
-    const int r = i / (H::channels / 8);
-    const int c = i % (H::channels / 8) * 8;
-    const int t = first + r;
-    float x[8]{};
-    if (t < n.length && c < Width)
-      turned_piece(n.rotation(), q + static_cast<std::size_t>(t) * of.q_stride, c, t, 1.0f, x);
-    store(memory.queries.piece(r, c / 8), x);
-  }
+  for (int r = static_cast<int>(threadIdx.x); H::channels > Width && r < F::rows; r += threads)
+    *reinterpret_cast<uint4*>(memory.queries.piece(r, Width / 8)) = uint4{0, 0, 0, 0};
+  turn_rows<Width, F::rows, threads>(
+      static_cast<int>(threadIdx.x), first, n.length, 1.0f, n.rotation(),
+      [&](int t) { return q + static_cast<std::size_t>(t) * of.q_stride; },
+      [&](int t, int c, const float(&x)[8]) { store(memory.queries.piece(t - first, c / 8), x); });
 
   const float factor = n.scale * log2_e;  // powers of two are what the hardware computes
   Softmax<F::blocks> softmax;
@@ -175,8 +173,8 @@ __global__ void __launch_bounds__(threads, Forward<Width>::at_once)
         lse[(sequence + t) * lse_stride + head] = (softmax.base[m][h] + log2f(sum)) / log2_e;
     }
   __syncthreads();  // no warp reads tiles any more
-  store_rows<Width>(mixed, share, memory.staging + own * staging_stride<Width>,
-                    o + sequence * o_stride + head * Width, o_stride, first + own, n.length, Rotation{});
+  store_rows<Width>(mixed, share, memory.staging + own * staging_stride<Width>, o + sequence * o_stride + head * Width,
+                    o_stride, first + own, n.length, Rotation{});
 }
 
 }  // namespace mad::cuda::attention_tensor
@@ -190,8 +188,7 @@ void attention_forward_tensor(Queue& queue, const AttentionSizes& n, View<const 
   namespace a = attention_tensor;
   using F = a::Forward<Width>;
   const a::Operands of = a::turned_operands<Width, false>(queue, n, a::Operands(q, k, v));
-  const dim3 grid(static_cast<unsigned>((n.length + F::rows - 1) / F::rows), static_cast<unsigned>(n.heads),
-                  static_cast<unsigned>(n.batch));
+  const dim3 grid = a::grid(queue, n.heads * n.batch, (n.length + F::rows - 1) / F::rows, F::at_once);
   queue.launch("attention", a::forward<Width>, grid, dim3(a::threads), sizeof(typename F::Memory), n, of, o.data,
                o.stride, lse.data, lse.stride);
 }

@@ -6,9 +6,9 @@
 ///   dq_t = scale sum_s ds[t,s] k_s,   dk_s = scale sum_t ds[t,s] q_t,   dv_s = sum_t p[t,s] do_t
 ///
 /// One kernel has the queries stay and sums over keys, a second one has the keys stay and sums over queries. That is
-/// seven products where five would do, as both compute p and dp. But all sums stay in registers and are added in a fixed
-/// order. One kernel for all would have to add dq across blocks in memory: 8 bytes per pair of 16 queries' channels and
-/// tile of keys, which takes about as long as the two products, and could not cut a sequence among blocks.
+/// seven products where five would do, as both compute p and dp. But all sums stay in registers and are added in a
+/// fixed order. One kernel for all would have to add dq across blocks in memory: 8 bytes per pair of 16 queries'
+/// channels and tile of keys, which takes about as long as the two products, and could not cut a sequence among blocks.
 #pragma once
 
 #include <mad/cuda/attention_tensor_rows.cuh>
@@ -46,8 +46,7 @@ struct QueryGradient {
   };
 };
 
-/// dq, and what the other kernel wants to know of each query. Queries and keys are turned already. Grid: (tiles of
-/// queries, heads, batch).
+/// dq, and what the other kernel wants to know of each query. Queries and keys are turned already. Grid: see `Place`.
 template <int Width>
 __global__ void __launch_bounds__(threads, QueryGradient<Width>::at_once)
     query_gradient(AttentionSizes n, Operands of, const __grid_constant__ Gradients g) {
@@ -55,10 +54,12 @@ __global__ void __launch_bounds__(threads, QueryGradient<Width>::at_once)
   using H = Head<Width>;
   extern __shared__ Line lines[];
   typename G::Memory& memory = *reinterpret_cast<typename G::Memory*>(lines);
-  const int head = static_cast<int>(blockIdx.y);
+  const Place place(n.heads);
+  if (place.sequence >= n.batch) return;
+  const int head = place.head;
   const int kv_head = head / (n.heads / n.kv_heads);
-  const std::size_t sequence = std::size_t{blockIdx.z} * n.length;
-  const int first = static_cast<int>(gridDim.x - 1 - blockIdx.x) * G::rows;  // the longest rows begin first
+  const std::size_t sequence = static_cast<std::size_t>(place.sequence) * n.length;
+  const int first = static_cast<int>(gridDim.y - 1 - blockIdx.y) * G::rows;
   const int lane = static_cast<int>(threadIdx.x) % 32;
   const int own = static_cast<int>(threadIdx.x) / 32 * 16 * G::blocks;
   const BFloat16* k = of.k + sequence * of.k_stride + kv_head * Width;
@@ -81,25 +82,25 @@ __global__ void __launch_bounds__(threads, QueryGradient<Width>::at_once)
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
       const int t = first + own + m * 16 + h * 8 + lane / 4;
-      const std::size_t row = sequence + t;
-      norm[m][h] = INFINITY;
+      const std::size_t row = sequence + min(t, n.length - 1);  // without a branch, so that all is on its way at once
+      const BFloat16* d_o = g.d_o + row * g.do_stride + head * Width;
+      const BFloat16* o = g.o + row * g.o_stride + head * Width;
       float sum = 0;
-      if (t < n.length) {
-        norm[m][h] = g.lse[row * g.lse_stride + head] * log2_e;
-        const BFloat16* d_o = g.d_o + row * g.do_stride + head * Width;
-        const BFloat16* o = g.o + row * g.o_stride + head * Width;
-        for (int c = lane % 4 * 8; c < Width; c += 32) {
-          float a[8];
-          float b[8];
-          load(d_o + c, a);
-          load(o + c, b);
 #pragma unroll
-          for (int i = 0; i < 8; ++i) sum += a[i] * b[i];
-        }
+      for (int c = lane % 4 * 8; c < Width; c += 32) {
+        float a[8];
+        float b[8];
+        load(d_o + c, a);
+        load(o + c, b);
+#pragma unroll
+        for (int i = 0; i < 8; ++i) sum += a[i] * b[i];
       }
-      product[m][h] = lane_sum<4>(sum);
+      norm[m][h] = t < n.length ? g.lse[row * g.lse_stride + head] * log2_e : INFINITY;
+      sum = lane_sum<4>(sum);
+      product[m][h] = t < n.length ? sum : 0.0f;
       if (lane % 4 == 0)
-        g.of_query[(std::size_t{blockIdx.z} * n.heads + head) * g.padded_length + t] = {norm[m][h], product[m][h]};
+        g.of_query[(static_cast<std::size_t>(place.sequence) * n.heads + head) * g.padded_length + t] = {norm[m][h],
+                                                                                                         product[m][h]};
     }
 
   const float factor = n.scale * log2_e;  // powers of two are what the hardware computes
@@ -172,8 +173,8 @@ struct KeyGradient {
   };
 };
 
-/// dk and dv; queries and keys are turned already. A warp's own keys and values stay in registers as left factors. Grid:
-/// (tiles of keys, key heads, batch).
+/// dk and dv; queries and keys are turned already. A warp's own keys and values stay in registers as left factors.
+/// Grid: see `Place`.
 template <int Width>
 __global__ void __launch_bounds__(threads, KeyGradient<Width>::at_once)
     key_gradient(AttentionSizes n, Operands of, const __grid_constant__ Gradients g) {
@@ -181,10 +182,12 @@ __global__ void __launch_bounds__(threads, KeyGradient<Width>::at_once)
   using H = Head<Width>;
   extern __shared__ Line lines[];
   typename G::Memory& memory = *reinterpret_cast<typename G::Memory*>(lines);
-  const int kv_head = static_cast<int>(blockIdx.y);
+  const Place place(n.kv_heads);
+  if (place.sequence >= n.batch) return;
+  const int kv_head = place.head;
   const int group = n.heads / n.kv_heads;
-  const std::size_t sequence = std::size_t{blockIdx.z} * n.length;
-  const int first = static_cast<int>(blockIdx.x) * G::rows;
+  const std::size_t sequence = static_cast<std::size_t>(place.sequence) * n.length;
+  const int first = static_cast<int>(blockIdx.y) * G::rows;
   const int lane = static_cast<int>(threadIdx.x) % 32;
   const int own = static_cast<int>(threadIdx.x) / 32 * 16 * G::blocks;
   const int begin = first / G::tile * G::tile;
@@ -193,7 +196,8 @@ __global__ void __launch_bounds__(threads, KeyGradient<Width>::at_once)
     auto& to = memory.stage[stage];
     fetch<Width>(to.queries, of.q + sequence * of.q_stride + head * Width, of.q_stride, to.gradients,
                  g.d_o + sequence * g.do_stride + head * Width, g.do_stride, t0, end);
-    const float2* of_query = g.of_query + (std::size_t{blockIdx.z} * n.heads + head) * g.padded_length + t0;
+    const float2* of_query =
+        g.of_query + (static_cast<std::size_t>(place.sequence) * n.heads + head) * g.padded_length + t0;
     if (threadIdx.x < G::tile / 2) copy_async<2>(to.of_query + 2 * threadIdx.x, of_query + 2 * threadIdx.x);
     commit_copies();
   };
@@ -330,12 +334,11 @@ void attention_backward_tensor(Queue& queue, const AttentionSizes& n, View<const
                                .dk_stride = static_cast<std::size_t>(dk.stride),
                                .dv_stride = static_cast<std::size_t>(dv.stride),
                                .padded_length = padded_length};
-  const auto grid = [&](int rows, int heads) {
-    return dim3(static_cast<unsigned>(tiles(rows)), static_cast<unsigned>(heads), static_cast<unsigned>(n.batch));
-  };
-  queue.launch("the queries' gradient of attention", a::query_gradient<Width>, grid(Q::rows, n.heads), dim3(a::threads),
+  queue.launch("the queries' gradient of attention", a::query_gradient<Width>,
+               a::grid(queue, n.heads * n.batch, tiles(Q::rows), Q::at_once), dim3(a::threads),
                sizeof(typename Q::Memory), n, of, gradients);
-  queue.launch("the keys' gradient of attention", a::key_gradient<Width>, grid(K::rows, n.kv_heads), dim3(a::threads),
+  queue.launch("the keys' gradient of attention", a::key_gradient<Width>,
+               a::grid(queue, n.kv_heads * n.batch, tiles(K::rows), K::at_once), dim3(a::threads),
                sizeof(typename K::Memory), n, of, gradients);
 }
 

@@ -11,6 +11,7 @@
 #include <mad/cuda/rotation.cuh>
 #include <mad/cuda/tensor_core.cuh>
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 
@@ -72,13 +73,14 @@ private:
     const int lane = static_cast<int>(threadIdx.x) % 32;
     const int row = RowsFirst ? lane % 16 : lane / 16 * 8 + lane % 8;
     const int piece = RowsFirst ? lane / 16 : lane / 8 % 2;
-    // Only the last three bits of a piece's number change. Where a row begins with them all 0, flipping those of d in the
-    // address itself does it.
+    // Only the last three bits of a piece's number change. Where a row begins with them all 0, flipping those of d in
+    // the address itself does it.
     constexpr bool flips = Channels % 64 == 0;
     const int column = (piece ^ order(lane % 8)) * 8 ^ (flips ? 0 : d % 4 * 16);
     const auto address = static_cast<std::uint32_t>(__cvta_generic_to_shared(value + row * Channels + column));
     constexpr int size = sizeof(BFloat16);
-    tensor::load_matrices<Transposed>(address, flips ? d % 4 * 16 * size : 0, (r * Channels + d / 4 * 64) * size, matrix);
+    tensor::load_matrices<Transposed>(address, flips ? d % 4 * 16 * size : 0, (r * Channels + d / 4 * 64) * size,
+                                      matrix);
   }
 };
 
@@ -102,8 +104,8 @@ __device__ void multiply_rows(Sums (&sums)[Blocks][Columns], const A& a, int own
   }
 }
 
-/// Whether a warp's queries, `Queries` neighbours, see `Keys` neighbouring keys, where `distance` lies between the first
-/// key and the first query: some see some, and all see all.
+/// Whether a warp's queries, `Queries` neighbours, see `Keys` neighbouring keys, where `distance` lies between the
+/// first key and the first query: some see some, and all see all.
 template <int Queries, int Keys>
 __device__ bool some_seen(int distance, int window) {
   return distance > -Queries && distance - Keys < window;
@@ -144,33 +146,64 @@ __device__ void fetch(Tile<Rows, Channels>& to_a, const BFloat16* a, std::size_t
   a += static_cast<std::size_t>(first + r0) * a_stride + p * 8;
   b += static_cast<std::size_t>(first + r0) * b_stride + p * 8;
 #pragma unroll 1  // there are better uses for registers than addresses
-  for (int r = r0; r < Rows; r += at_once, a += at_once * static_cast<unsigned>(a_stride), b += at_once * static_cast<unsigned>(b_stride)) {
+  for (int r = r0; r < Rows;
+       r += at_once, a += at_once * static_cast<unsigned>(a_stride), b += at_once * static_cast<unsigned>(b_stride)) {
     const bool here = first + r < end && p * 8 < Width;
     copy_or_clear_async(to_a.piece(r, p), a, here);
     copy_or_clear_async(to_b.piece(r, p), b, here);
   }
 }
 
-/// Channels [c, c + 8) of a head's row at a position, turned with the angle, or against it if `sign` is -1.
-template <class T>
-__device__ void turned_piece(const Rotation& rotation, const T* row, int c, int position, float sign, float (&y)[8]) {
+/// Turns Rows rows of a head by their positions, from `first` on, with the angle, or against it if `sign` is -1.
+/// `from(t)` is row t, of which `to(t, c, x)` gets channels [c, c + 8); rows from `end` on are not read: they get what
+/// the one before has. `thread` is one of Threads that take part.
+template <int Width, int Rows, int Threads, class From, class To>
+__device__ void turn_rows(int thread, int first, int end, float sign, const Rotation& rotation, const From& from,
+                          const To& to) {
+  constexpr int pieces = Width / 8;
+  constexpr int count = Rows * pieces;
+  constexpr int at_once = 4;  // memory is far away
   const int pairs = rotation.rotary / 2;
-  if (c >= rotation.rotary) {
-    load(row + c, y);
-  } else if (rotation.interleaved || pairs % 8 != 0) {
+#pragma unroll 1
+  for (int begin = thread; begin < count; begin += at_once * Threads) {
+    const auto channel = [&](int u) { return (begin + u * Threads) % pieces * 8; };
+    const auto position = [&](int u) { return min(first + min(begin + u * Threads, count - 1) / pieces, end - 1); };
+    const auto give = [&](int u, const float(&x)[8]) {
+      if (begin + u * Threads < count) to(first + (begin + u * Threads) / pieces, channel(u), x);
+    };
+    if (rotation.interleaved || pairs % 8 != 0) {
+#pragma unroll 1
+      for (int u = 0; u < at_once; ++u) {
+        float x[8];
 #pragma unroll
-    for (int i = 0; i < 8; ++i) y[i] = rotation.turned(row, c + i, position, sign);
-  } else {
-    const bool second = c >= pairs;
-    const int pair = second ? c - pairs : c;
-    float other[8];
-    float turn[16];
-    load(row + c, y);
-    load(row + (second ? pair : c + pairs), other);
-    load(reinterpret_cast<const float*>(rotation.table + position * pairs + pair), turn);
-    const float direction = second ? sign : -sign;
+        for (int i = 0; i < 8; ++i) x[i] = rotation.turned(from(position(u)), channel(u) + i, position(u), sign);
+        give(u, x);
+      }
+      continue;
+    }
+    float x[at_once][8];
 #pragma unroll
-    for (int i = 0; i < 8; ++i) y[i] = y[i] * turn[2 * i] + direction * other[i] * turn[2 * i + 1];
+    for (int u = 0; u < at_once; ++u) load(from(position(u)) + channel(u), x[u]);
+    if (pairs > 0) {
+      float other[at_once][8];
+      float turn[at_once][16];
+#pragma unroll
+      for (int u = 0; u < at_once; ++u) {
+        const int c = channel(u);
+        const int apart = c < pairs ? pairs : c < 2 * pairs ? -pairs : 0;  // from the channels that turn with these
+        load(from(position(u)) + c + apart, other[u]);
+        load(reinterpret_cast<const float*>(rotation.table + position(u) * pairs + c % pairs), turn[u]);
+      }
+#pragma unroll
+      for (int u = 0; u < at_once; ++u) {
+        const float by = channel(u) < pairs ? -sign : sign;
+        if (channel(u) < 2 * pairs)
+#pragma unroll
+          for (int i = 0; i < 8; ++i) x[u][i] = x[u][i] * turn[u][2 * i] + by * other[u][i] * turn[u][2 * i + 1];
+      }
+    }
+#pragma unroll
+    for (int u = 0; u < at_once; ++u) give(u, x[u]);
   }
 }
 
@@ -183,7 +216,6 @@ template <int Width, int Blocks>
 __device__ void store_rows(const Sums (&sums)[Blocks][Head<Width>::columns], const float (&factor)[Blocks][2],
                            float* staging, BFloat16* to, std::size_t stride, int first, int end,
                            const Rotation& rotation) {
-  constexpr int pieces = Width / 8;
   const int lane = static_cast<int>(threadIdx.x) % 32;
   __syncwarp();
 #pragma unroll
@@ -193,19 +225,37 @@ __device__ void store_rows(const Sums (&sums)[Blocks][Head<Width>::columns], con
       float* row = staging + (m * 16 + h * 8 + lane / 4) * staging_stride<Width> + lane % 4 * 2;
 #pragma unroll
       for (int c = 0; c < Head<Width>::columns; ++c)
-        *reinterpret_cast<float2*>(row + c * 8) = float2{sums[m][c].value[2 * h] * factor[m][h],
-                                                         sums[m][c].value[2 * h + 1] * factor[m][h]};
+        *reinterpret_cast<float2*>(row + c * 8) =
+            float2{sums[m][c].value[2 * h] * factor[m][h], sums[m][c].value[2 * h + 1] * factor[m][h]};
     }
   __syncwarp();
-#pragma unroll 1
-  for (int i = lane; i < 16 * Blocks * pieces; i += 32) {
-    const int t = first + i / pieces;
-    const int c = i % pieces * 8;
-    if (t >= end) break;
-    float y[8];
-    turned_piece(rotation, staging + i / pieces * staging_stride<Width>, c, t, -1.0f, y);
-    store(to + static_cast<std::size_t>(t) * stride + c, y);
+  if (first >= end) return;
+  turn_rows<Width, 16 * Blocks, 32>(
+      lane, first, end, -1.0f, rotation, [&](int t) { return staging + (t - first) * staging_stride<Width>; },
+      [&](int t, int c, const float(&x)[8]) {
+        if (t < end) store(to + static_cast<std::size_t>(t) * stride + c, x);
+      });
+}
+
+/// Which rows of which head of which sequence a block owns. Blocks begin in the order of their indices: a wave of them
+/// takes all tiles of some heads, whose rows then stay in the second-level cache, those with the most to do first.
+/// Grid: (heads of a wave, tiles, waves).
+struct Place {
+  int head;
+  int sequence;
+
+  __device__ explicit Place(int heads) {
+    const int index = static_cast<int>(blockIdx.z * gridDim.x + blockIdx.x);
+    head = index % heads;
+    sequence = index / heads;
   }
+};
+inline dim3 grid(const Queue& queue, int heads, int tiles, int at_once) {
+  const int slots = at_once * queue.multiprocessors();
+  const int waves = std::max(1, (heads * tiles + slots / 2) / slots);
+  const int per_wave = (heads + waves - 1) / waves;
+  return dim3(static_cast<unsigned>(per_wave), static_cast<unsigned>(tiles),
+              static_cast<unsigned>((heads + per_wave - 1) / per_wave));
 }
 
 /// Heads of a call that are turned.
@@ -216,27 +266,23 @@ struct Turned {
   int heads;
 };
 
-/// Turns keys and queries by their positions. Grid: (`turn_threads` pieces of 16 bytes of a head's rows, one after the
-/// other, sequences, keys and queries); a thread turns its piece in all heads, for which the angles are the same.
-inline constexpr int turn_threads = 256;
+/// Turns keys and queries by their positions. Grid: (tiles of rows, heads of the keys and then of the queries, batch).
+inline constexpr int turn_tile = 32;
 template <int Width>
-__global__ void __launch_bounds__(turn_threads, 4) turn(AttentionSizes n, const __grid_constant__ Turned keys,
-                                                        const __grid_constant__ Turned queries) {
-  constexpr int pieces = Width / 8;
-  const int i = static_cast<int>(blockIdx.x * turn_threads + threadIdx.x);
-  const int t = i / pieces;
-  const int c = i % pieces * 8;
-  if (t >= n.length) return;
-  const std::size_t row = std::size_t{blockIdx.y} * n.length + t;
-  const Turned& of = blockIdx.z == 0 ? keys : queries;
-  const BFloat16* from = of.from + row * of.from_stride;
-  BFloat16* to = of.to + row * of.heads * Width + c;
-#pragma unroll 1
-  for (int head = 0; head < of.heads; ++head, from += Width, to += Width) {
-    float y[8];
-    turned_piece(n.rotation(), from, c, t, 1.0f, y);
-    store(to, y);
-  }
+__global__ void __launch_bounds__(threads, 4)
+    turn(AttentionSizes n, const __grid_constant__ Turned keys, const __grid_constant__ Turned queries) {
+  int head = static_cast<int>(blockIdx.y);
+  const bool is_key = head < keys.heads;
+  const Turned& of = is_key ? keys : queries;
+  if (!is_key) head -= keys.heads;
+  const std::size_t sequence = std::size_t{blockIdx.z} * n.length;
+  const int first = static_cast<int>(blockIdx.x) * turn_tile;
+  turn_rows<Width, turn_tile, threads>(
+      static_cast<int>(threadIdx.x), first, n.length, 1.0f, n.rotation(),
+      [&](int t) { return of.from + (sequence + t) * of.from_stride + head * Width; },
+      [&](int t, int c, const float(&x)[8]) {
+        if (t < n.length) store(of.to + ((sequence + t) * of.heads + head) * Width + c, x);
+      });
 }
 
 /// The keys of a call, turned, and with `WithQueries` the queries, where they turn at all.
@@ -253,9 +299,9 @@ Operands turned_operands(Queue& queue, const AttentionSizes& n, Operands of) {
   const Turned keys = turned(of.k, of.k_stride, n.kv_heads);
   Turned queries{};
   if constexpr (WithQueries) queries = turned(of.q, of.q_stride, n.heads);
-  const dim3 grid(static_cast<unsigned>((n.length * (Width / 8) + turn_threads - 1) / turn_threads),
-                  static_cast<unsigned>(n.batch), WithQueries ? 2 : 1);
-  queue.launch("a rotation", turn<Width>, grid, dim3(turn_threads), 0, n, keys, queries);
+  const dim3 grid(static_cast<unsigned>((n.length + turn_tile - 1) / turn_tile),
+                  static_cast<unsigned>(keys.heads + queries.heads), static_cast<unsigned>(n.batch));
+  queue.launch("a rotation", turn<Width>, grid, dim3(threads), 0, n, keys, queries);
   return of;
 }
 
