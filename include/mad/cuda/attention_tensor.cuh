@@ -19,7 +19,7 @@ struct Forward {
   static constexpr int blocks = 2;  ///< of 16 queries, per warp
   static constexpr int rows = 16 * blocks * warps;
   static constexpr int tile = 64;                      ///< keys that arrive together
-  static constexpr int at_once = Width <= 64 ? 3 : 2;  ///< blocks per multiprocessor
+  static constexpr int at_once = Width <= 32 ? 3 : 2;  ///< blocks per multiprocessor
 
   union Memory {
     struct {

@@ -31,7 +31,7 @@ struct QueryGradient {
   static constexpr int blocks = 2;  ///< of 16 queries, per warp
   static constexpr int rows = 16 * blocks * warps;
   static constexpr int tile = 32;  ///< keys that arrive together
-  static constexpr int at_once = Width <= 64 ? 3 : 2;
+  static constexpr int at_once = Width <= 32 ? 3 : 2;
 
   union Memory {
     struct {
@@ -158,6 +158,8 @@ struct KeyGradient {
   static constexpr int rows = 16 * blocks * warps;
   static constexpr int tile = 64;  ///< queries that arrive together
   static constexpr int at_once = 2;
+  /// True if there are registers for a warp's own values as well as for its keys.
+  static constexpr bool keeps_values = blocks == 1 || H::depths < 4;
 
   union Memory {
     struct {
@@ -173,7 +175,8 @@ struct KeyGradient {
   };
 };
 
-/// dk and dv; queries and keys are turned already. A warp's own keys and values stay in registers as left factors.
+/// dk and dv; queries and keys are turned already. A warp's own keys, and values where possible, stay in registers
+/// as left factors.
 /// Grid: see `Place`.
 template <int Width>
 __global__ void __launch_bounds__(threads, KeyGradient<Width>::at_once)
@@ -216,7 +219,7 @@ __global__ void __launch_bounds__(threads, KeyGradient<Width>::at_once)
 #pragma unroll
     for (int d = 0; d < H::depths; ++d) {
       key[m][d] = memory.keys.left(own + m * 16, d);
-      value[m][d] = memory.values.left(own + m * 16, d);
+      if (G::keeps_values) value[m][d] = memory.values.left(own + m * 16, d);
     }
 
   const float factor = n.scale * log2_e;  // powers of two are what the hardware computes
@@ -245,6 +248,9 @@ __global__ void __launch_bounds__(threads, KeyGradient<Width>::at_once)
         Right<16> gradient[2];
         queries.right_of_rows(j, d, query);
         gradients.right_of_rows(j, d, gradient);
+#pragma unroll
+        for (int m = 0; m < G::blocks; ++m)
+          if (!G::keeps_values) value[m][d] = memory.values.left(own + m * 16, d);
 #pragma unroll
         for (int b = 0; b < 2; ++b)
 #pragma unroll

@@ -87,7 +87,7 @@ private:
 /// Adds the products of 16 Blocks rows of `a`, from `own` on, with all rows of `b`.
 template <int Depths, int Blocks, int Columns, class A, class B>
 __device__ void multiply_rows(Sums (&sums)[Blocks][Columns], const A& a, int own, const B& b) {
-#pragma unroll
+#pragma unroll 4
   for (int d = 0; d < Depths; ++d) {
     Left<16> left[Blocks];
 #pragma unroll
