@@ -269,7 +269,7 @@ struct Turned {
 /// Turns keys and queries by their positions. Grid: (tiles of rows, heads of the keys and then of the queries, batch).
 inline constexpr int turn_tile = 32;
 template <int Width>
-__global__ void __launch_bounds__(threads, 4)
+__global__ void __launch_bounds__(threads, 3)
     turn(AttentionSizes n, const __grid_constant__ Turned keys, const __grid_constant__ Turned queries) {
   int head = static_cast<int>(blockIdx.y);
   const bool is_key = head < keys.heads;
