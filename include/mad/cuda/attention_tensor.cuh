@@ -11,13 +11,15 @@
 
 #include <mad/cuda/attention_tensor_rows.cuh>
 
+#include <type_traits>
+
 namespace mad::cuda::attention_tensor {
 
-template <int Width>
+/// `Blocks` of 16 queries per warp.
+template <int Width, int Blocks>
 struct Forward {
   using H = Head<Width>;
-  static constexpr int blocks = 2;  ///< of 16 queries, per warp
-  static constexpr int rows = 16 * blocks * warps;
+  static constexpr int rows = 16 * Blocks * warps;
   static constexpr int tile = 64;                      ///< keys that arrive together
   static constexpr int at_once = Width <= 32 ? 3 : 2;  ///< blocks per multiprocessor
 
@@ -92,10 +94,10 @@ struct Softmax {
 
 /// o_t = sum_s p[t,s] v_s and the log-sum-exp of the scores. The keys are turned already, the queries are not. Grid:
 /// see `Place`.
-template <int Width>
-__global__ void __launch_bounds__(threads, Forward<Width>::at_once)
+template <int Width, int Blocks>
+__global__ void __launch_bounds__(threads, Forward<Width, Blocks>::at_once)
     forward(AttentionSizes n, Operands of, BFloat16* o, std::size_t o_stride, float* lse, std::size_t lse_stride) {
-  using F = Forward<Width>;
+  using F = Forward<Width, Blocks>;
   using H = Head<Width>;
   extern __shared__ Line lines[];
   typename F::Memory& memory = *reinterpret_cast<typename F::Memory*>(lines);
@@ -106,7 +108,7 @@ __global__ void __launch_bounds__(threads, Forward<Width>::at_once)
   const std::size_t sequence = static_cast<std::size_t>(place.sequence) * n.length;
   const int first = static_cast<int>(gridDim.y - 1 - blockIdx.y) * F::rows;
   const int lane = static_cast<int>(threadIdx.x) % 32;
-  const int own = static_cast<int>(threadIdx.x) / 32 * 16 * F::blocks;
+  const int own = static_cast<int>(threadIdx.x) / 32 * 16 * Blocks;
   const BFloat16* q = of.q + sequence * of.q_stride + head * Width;
   const BFloat16* k = of.k + sequence * of.k_stride + kv_head * Width;
   const BFloat16* v = of.v + sequence * of.v_stride + kv_head * Width;
@@ -114,37 +116,32 @@ __global__ void __launch_bounds__(threads, Forward<Width>::at_once)
   const int end = min(first + F::rows, n.length);
   const auto fetch_tile = [&](int s0) {
     auto& [keys, values] = memory.stage[s0 / F::tile % 2];
-    fetch<Width>(keys, k, of.k_stride, values, v, of.v_stride, s0, end);
+    fetch<Width>({&keys, &values}, {k, v}, {of.k_stride, of.v_stride}, s0, end);
     commit_copies();
   };
   fetch_tile(begin);
-  for (int r = static_cast<int>(threadIdx.x); H::channels > Width && r < F::rows; r += threads)
-    *reinterpret_cast<uint4*>(memory.queries.piece(r, Width / 8)) = uint4{0, 0, 0, 0};
-  turn_rows<Width, F::rows, threads>(
-      static_cast<int>(threadIdx.x), first, n.length, 1.0f, n.rotation(),
-      [&](int t) { return q + static_cast<std::size_t>(t) * of.q_stride; },
-      [&](int t, int c, const float(&x)[8]) { store(memory.queries.piece(t - first, c / 8), x); });
+  load_queries<Width>(memory.queries, q, of.q_stride, first, n.length, n.rotation(), nullptr, 0);
 
   const float factor = n.scale * log2_e;  // powers of two are what the hardware computes
-  Softmax<F::blocks> softmax;
-  Sums mixed[F::blocks][H::columns];
+  Softmax<Blocks> softmax;
+  Sums mixed[Blocks][H::columns];
   for (int s0 = begin; s0 < end; s0 += F::tile) {
     wait_for_copies<0>();
     __syncthreads();
     if (s0 + F::tile < end) fetch_tile(s0 + F::tile);
     const int distance = first + own - s0;
-    if (!some_seen<16 * F::blocks, F::tile>(distance, n.window)) continue;
+    if (!some_seen<16 * Blocks, F::tile>(distance, n.window)) continue;
     const auto& [keys, values] = memory.stage[s0 / F::tile % 2];
-    Sums score[F::blocks][F::tile / 8];
+    Sums score[Blocks][F::tile / 8];
     multiply_rows<H::depths>(score, memory.queries, own, keys);
-    if (!all_seen<16 * F::blocks, F::tile>(distance, n.window)) hide_unseen<false>(score, distance, n.window);
+    if (!all_seen<16 * Blocks, F::tile>(distance, n.window)) hide_unseen<false>(score, distance, n.window);
 #pragma unroll
-    for (int m = 0; m < F::blocks; ++m) softmax.raise(m, score[m], factor, mixed[m]);
+    for (int m = 0; m < Blocks; ++m) softmax.raise(m, score[m], factor, mixed[m]);
 #pragma unroll
     for (int j = 0; j < F::tile / 8; j += 2) {
-      Left<16> p[F::blocks];
+      Left<16> p[Blocks];
 #pragma unroll
-      for (int m = 0; m < F::blocks; ++m) {
+      for (int m = 0; m < Blocks; ++m) {
         softmax.take(m, score[m][j], factor);
         softmax.take(m, score[m][j + 1], factor);
         p[m] = tensor::as_left(score[m][j], score[m][j + 1]);
@@ -156,14 +153,14 @@ __global__ void __launch_bounds__(threads, Forward<Width>::at_once)
 #pragma unroll
         for (int b = 0; b < 2; ++b)
 #pragma unroll
-          for (int m = 0; m < F::blocks; ++m) multiply_add(mixed[m][2 * c + b], p[m], value[b]);
+          for (int m = 0; m < Blocks; ++m) multiply_add(mixed[m][2 * c + b], p[m], value[b]);
       }
     }
   }
 
-  float share[F::blocks][2];
+  float share[Blocks][2];
 #pragma unroll
-  for (int m = 0; m < F::blocks; ++m)
+  for (int m = 0; m < Blocks; ++m)
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
       const int t = first + own + m * 16 + h * 8 + lane / 4;
@@ -186,11 +183,17 @@ template <int Width>
 void attention_forward_tensor(Queue& queue, const AttentionSizes& n, View<const BFloat16> q, View<const BFloat16> k,
                               View<const BFloat16> v, View<BFloat16> o, View<float> lse) {
   namespace a = attention_tensor;
-  using F = a::Forward<Width>;
-  const a::Operands of = a::turned_operands<Width, false>(queue, n, a::Operands(q, k, v));
-  const dim3 grid = a::grid(queue, n.heads * n.batch, (n.length + F::rows - 1) / F::rows, F::at_once);
-  queue.launch("attention", a::forward<Width>, grid, dim3(a::threads), sizeof(typename F::Memory), n, of, o.data,
-               o.stride, lse.data, lse.stride);
+  const a::Operands of = a::with_turned_keys<Width>(queue, n, a::Operands(q, k, v));
+  const auto launch = [&](auto blocks) {
+    using F = a::Forward<Width, blocks()>;
+    const dim3 grid = a::grid(queue, n.heads * n.batch, (n.length + F::rows - 1) / F::rows, F::at_once);
+    queue.launch("attention", a::forward<Width, blocks()>, grid, dim3(a::threads), sizeof(typename F::Memory), n, of,
+                 o.data, o.stride, lse.data, lse.stride);
+  };
+  if (a::fills(queue, n, a::Forward<Width, 2>::rows))
+    launch(std::integral_constant<int, 2>{});
+  else
+    launch(std::integral_constant<int, 1>{});
 }
 
 }  // namespace mad::cuda

@@ -13,6 +13,8 @@
 
 #include <mad/cuda/attention_tensor_rows.cuh>
 
+#include <type_traits>
+
 namespace mad::cuda::attention_tensor {
 
 /// What the gradients are made of and where they go.
@@ -20,16 +22,17 @@ struct Gradients {
   const BFloat16 *o, *d_o;
   const float* lse;
   BFloat16 *dq, *dk, *dv;
-  float2* of_query;  ///< (batch, heads, padded length): the log-sum-exp of the scores to base 2, and do_t.o_t
+  BFloat16* turned_q;  ///< queries, turned, for the second kernel, in rows without gaps; null if none turn
+  float2* of_query;    ///< (batch, heads, padded length): the log-sum-exp of the scores to base 2, and do_t.o_t
   std::size_t o_stride, do_stride, lse_stride, dq_stride, dk_stride, dv_stride;
   int padded_length;
 };
 
-template <int Width>
+/// `Blocks` of 16 queries per warp.
+template <int Width, int Blocks>
 struct QueryGradient {
   using H = Head<Width>;
-  static constexpr int blocks = 2;  ///< of 16 queries, per warp
-  static constexpr int rows = 16 * blocks * warps;
+  static constexpr int rows = 16 * Blocks * warps;
   static constexpr int tile = 32;  ///< keys that arrive together
   static constexpr int at_once = Width <= 32 ? 3 : 2;
 
@@ -46,11 +49,12 @@ struct QueryGradient {
   };
 };
 
-/// dq, and what the other kernel wants to know of each query. Queries and keys are turned already. Grid: see `Place`.
-template <int Width>
-__global__ void __launch_bounds__(threads, QueryGradient<Width>::at_once)
+/// dq, and what the other kernel wants to know of each query. The keys are turned already, the queries are not. Grid:
+/// see `Place`.
+template <int Width, int Blocks>
+__global__ void __launch_bounds__(threads, QueryGradient<Width, Blocks>::at_once)
     query_gradient(AttentionSizes n, Operands of, const __grid_constant__ Gradients g) {
-  using G = QueryGradient<Width>;
+  using G = QueryGradient<Width, Blocks>;
   using H = Head<Width>;
   extern __shared__ Line lines[];
   typename G::Memory& memory = *reinterpret_cast<typename G::Memory*>(lines);
@@ -61,24 +65,26 @@ __global__ void __launch_bounds__(threads, QueryGradient<Width>::at_once)
   const std::size_t sequence = static_cast<std::size_t>(place.sequence) * n.length;
   const int first = static_cast<int>(gridDim.y - 1 - blockIdx.y) * G::rows;
   const int lane = static_cast<int>(threadIdx.x) % 32;
-  const int own = static_cast<int>(threadIdx.x) / 32 * 16 * G::blocks;
+  const int own = static_cast<int>(threadIdx.x) / 32 * 16 * Blocks;
   const BFloat16* k = of.k + sequence * of.k_stride + kv_head * Width;
   const BFloat16* v = of.v + sequence * of.v_stride + kv_head * Width;
   const int begin = max(0, first - n.window) / G::tile * G::tile;
   const int end = min(first + G::rows, n.length);
   const auto fetch_tile = [&](int s0) {
     auto& [keys, values] = memory.stage[s0 / G::tile % 2];
-    fetch<Width>(keys, k, of.k_stride, values, v, of.v_stride, s0, end);
+    fetch<Width>({&keys, &values}, {k, v}, {of.k_stride, of.v_stride}, s0, end);
     commit_copies();
   };
-  fetch<Width>(memory.queries, of.q + sequence * of.q_stride + head * Width, of.q_stride, memory.gradients,
-               g.d_o + sequence * g.do_stride + head * Width, g.do_stride, first, n.length);
+  fetch<Width>({&memory.gradients}, {g.d_o + sequence * g.do_stride + head * Width}, {g.do_stride}, first, n.length);
   fetch_tile(begin);
+  load_queries<Width>(memory.queries, of.q + sequence * of.q_stride + head * Width, of.q_stride, first, n.length,
+                      n.rotation(), g.turned_q == nullptr ? nullptr : g.turned_q + (sequence * n.heads + head) * Width,
+                      static_cast<std::size_t>(n.heads) * Width);
 
-  float norm[G::blocks][2];
-  float product[G::blocks][2];
+  float norm[Blocks][2];
+  float product[Blocks][2];
 #pragma unroll
-  for (int m = 0; m < G::blocks; ++m)
+  for (int m = 0; m < Blocks; ++m)
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
       const int t = first + own + m * 16 + h * 8 + lane / 4;
@@ -104,24 +110,24 @@ __global__ void __launch_bounds__(threads, QueryGradient<Width>::at_once)
     }
 
   const float factor = n.scale * log2_e;  // powers of two are what the hardware computes
-  Sums d_query[G::blocks][H::columns];
+  Sums d_query[Blocks][H::columns];
   for (int s0 = begin; s0 < end; s0 += G::tile) {
     wait_for_copies<0>();
     __syncthreads();
     if (s0 + G::tile < end) fetch_tile(s0 + G::tile);
     const int distance = first + own - s0;
-    if (!some_seen<16 * G::blocks, G::tile>(distance, n.window)) continue;
+    if (!some_seen<16 * Blocks, G::tile>(distance, n.window)) continue;
     const auto& [keys, values] = memory.stage[s0 / G::tile % 2];
-    Sums p[G::blocks][G::tile / 8];
-    Sums d_p[G::blocks][G::tile / 8];
+    Sums p[Blocks][G::tile / 8];
+    Sums d_p[Blocks][G::tile / 8];
     multiply_rows<H::depths>(p, memory.queries, own, keys);
     multiply_rows<H::depths>(d_p, memory.gradients, own, values);
-    if (!all_seen<16 * G::blocks, G::tile>(distance, n.window)) hide_unseen<false>(p, distance, n.window);
+    if (!all_seen<16 * Blocks, G::tile>(distance, n.window)) hide_unseen<false>(p, distance, n.window);
 #pragma unroll
     for (int j = 0; j < G::tile / 8; j += 2) {
-      Left<16> d_s[G::blocks];
+      Left<16> d_s[Blocks];
 #pragma unroll
-      for (int m = 0; m < G::blocks; ++m) {
+      for (int m = 0; m < Blocks; ++m) {
 #pragma unroll
         for (int b = j; b < j + 2; ++b)
 #pragma unroll
@@ -138,14 +144,14 @@ __global__ void __launch_bounds__(threads, QueryGradient<Width>::at_once)
 #pragma unroll
         for (int b = 0; b < 2; ++b)
 #pragma unroll
-          for (int m = 0; m < G::blocks; ++m) multiply_add(d_query[m][2 * c + b], d_s[m], key[b]);
+          for (int m = 0; m < Blocks; ++m) multiply_add(d_query[m][2 * c + b], d_s[m], key[b]);
       }
     }
   }
 
-  float scale[G::blocks][2];
+  float scale[Blocks][2];
 #pragma unroll
-  for (int m = 0; m < G::blocks; ++m) scale[m][0] = scale[m][1] = n.scale;
+  for (int m = 0; m < Blocks; ++m) scale[m][0] = scale[m][1] = n.scale;
   __syncthreads();  // no warp reads tiles any more
   store_rows<Width>(d_query, scale, memory.staging + own * staging_stride<Width>,
                     g.dq + sequence * g.dq_stride + head * Width, g.dq_stride, first + own, n.length, n.rotation());
@@ -197,15 +203,17 @@ __global__ void __launch_bounds__(threads, KeyGradient<Width>::at_once)
   const int end = min(n.length, first + G::rows + n.window);  // behind the last query that sees a key of the block
   const auto fetch_tile = [&](int head, int t0, int stage) {
     auto& to = memory.stage[stage];
-    fetch<Width>(to.queries, of.q + sequence * of.q_stride + head * Width, of.q_stride, to.gradients,
-                 g.d_o + sequence * g.do_stride + head * Width, g.do_stride, t0, end);
+    fetch<Width>({&to.queries, &to.gradients},
+                 {of.q + sequence * of.q_stride + head * Width, g.d_o + sequence * g.do_stride + head * Width},
+                 {of.q_stride, g.do_stride}, t0, end);
     const float2* of_query =
         g.of_query + (static_cast<std::size_t>(place.sequence) * n.heads + head) * g.padded_length + t0;
     if (threadIdx.x < G::tile / 2) copy_async<2>(to.of_query + 2 * threadIdx.x, of_query + 2 * threadIdx.x);
     commit_copies();
   };
-  fetch<Width>(memory.keys, of.k + sequence * of.k_stride + kv_head * Width, of.k_stride, memory.values,
-               of.v + sequence * of.v_stride + kv_head * Width, of.v_stride, first, n.length);
+  fetch<Width>({&memory.keys, &memory.values},
+               {of.k + sequence * of.k_stride + kv_head * Width, of.v + sequence * of.v_stride + kv_head * Width},
+               {of.k_stride, of.v_stride}, first, n.length);
   commit_copies();
   int head = kv_head * group;
   int t0 = begin;
@@ -321,30 +329,43 @@ void attention_backward_tensor(Queue& queue, const AttentionSizes& n, View<const
                                View<const BFloat16> v, View<const BFloat16> o, View<const float> lse,
                                View<const BFloat16> d_o, View<BFloat16> dq, View<BFloat16> dk, View<BFloat16> dv) {
   namespace a = attention_tensor;
-  using Q = a::QueryGradient<Width>;
   using K = a::KeyGradient<Width>;
-  const a::Operands of = a::turned_operands<Width, true>(queue, n, a::Operands(q, k, v));
-  const auto tiles = [&](int rows) { return (n.length + rows - 1) / rows; };
-  const int padded_length = tiles(Q::rows) * Q::rows;
+  a::Operands of = a::with_turned_keys<Width>(queue, n, a::Operands(q, k, v));
+  const bool is_large = a::fills(queue, n, a::QueryGradient<Width, 2>::rows);
+  const int rows = is_large ? a::QueryGradient<Width, 2>::rows : a::QueryGradient<Width, 1>::rows;
+  const int tiles = (n.length + rows - 1) / rows;
+  const Index row_heads = Index{n.batch} * n.heads;
   const a::Gradients gradients{.o = o.data,
                                .d_o = d_o.data,
                                .lse = lse.data,
                                .dq = dq.data,
                                .dk = dk.data,
                                .dv = dv.data,
-                               .of_query = queue.take<float2>(Index{n.batch} * n.heads * padded_length),
+                               .turned_q = n.rotary > 0 ? queue.take<BFloat16>(row_heads * n.length * Width) : nullptr,
+                               .of_query = queue.take<float2>(row_heads * tiles * rows),
                                .o_stride = static_cast<std::size_t>(o.stride),
                                .do_stride = static_cast<std::size_t>(d_o.stride),
                                .lse_stride = static_cast<std::size_t>(lse.stride),
                                .dq_stride = static_cast<std::size_t>(dq.stride),
                                .dk_stride = static_cast<std::size_t>(dk.stride),
                                .dv_stride = static_cast<std::size_t>(dv.stride),
-                               .padded_length = padded_length};
-  queue.launch("the queries' gradient of attention", a::query_gradient<Width>,
-               a::grid(queue, n.heads * n.batch, tiles(Q::rows), Q::at_once), dim3(a::threads),
-               sizeof(typename Q::Memory), n, of, gradients);
+                               .padded_length = tiles * rows};
+  const auto launch = [&](auto blocks) {
+    using Q = a::QueryGradient<Width, blocks()>;
+    queue.launch("the queries' gradient of attention", a::query_gradient<Width, blocks()>,
+                 a::grid(queue, n.heads * n.batch, tiles, Q::at_once), dim3(a::threads), sizeof(typename Q::Memory), n,
+                 of, gradients);
+  };
+  if (is_large)
+    launch(std::integral_constant<int, 2>{});
+  else
+    launch(std::integral_constant<int, 1>{});
+  if (n.rotary > 0) {
+    of.q = gradients.turned_q;
+    of.q_stride = static_cast<std::size_t>(n.heads) * Width;
+  }
   queue.launch("the keys' gradient of attention", a::key_gradient<Width>,
-               a::grid(queue, n.kv_heads * n.batch, tiles(K::rows), K::at_once), dim3(a::threads),
+               a::grid(queue, n.kv_heads * n.batch, (n.length + K::rows - 1) / K::rows, K::at_once), dim3(a::threads),
                sizeof(typename K::Memory), n, of, gradients);
 }
 

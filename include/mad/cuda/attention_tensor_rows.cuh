@@ -134,24 +134,27 @@ __device__ void hide_unseen(Sums (&score)[Blocks][Columns], int distance, int wi
       }
 }
 
-/// Starts to copy rows [first, first + Rows) of a head of each of two operands; zeros from row `end` on.
-template <int Width, int Rows, int Channels>
-__device__ void fetch(Tile<Rows, Channels>& to_a, const BFloat16* a, std::size_t a_stride, Tile<Rows, Channels>& to_b,
-                      const BFloat16* b, std::size_t b_stride, int first, int end) {
+/// Starts to copy rows [first, first + Rows) of a head of each of N operands; zeros from row `end` on. One loop for
+/// all, and that not unrolled: there are better uses for registers than addresses.
+template <int Width, int Rows, int Channels, int N>
+__device__ void fetch(Tile<Rows, Channels>* const (&to)[N], const BFloat16* const (&from)[N],
+                      const std::size_t (&stride)[N], int first, int end) {
   constexpr int pieces = Channels / 8;
   constexpr int at_once = threads / pieces;  // rows
   const int p = static_cast<int>(threadIdx.x) % pieces;
   const int r0 = static_cast<int>(threadIdx.x) / pieces;
   if (r0 >= at_once) return;
-  a += static_cast<std::size_t>(first + r0) * a_stride + p * 8;
-  b += static_cast<std::size_t>(first + r0) * b_stride + p * 8;
-#pragma unroll 1  // there are better uses for registers than addresses
-  for (int r = r0; r < Rows;
-       r += at_once, a += at_once * static_cast<unsigned>(a_stride), b += at_once * static_cast<unsigned>(b_stride)) {
-    const bool here = first + r < end && p * 8 < Width;
-    copy_or_clear_async(to_a.piece(r, p), a, here);
-    copy_or_clear_async(to_b.piece(r, p), b, here);
-  }
+  const BFloat16* row[N];
+#pragma unroll
+  for (int k = 0; k < N; ++k)
+    row[k] = from[k] + static_cast<std::size_t>(first + r0) * static_cast<unsigned>(stride[k]) + p * 8;
+#pragma unroll 1
+  for (int r = r0; r < Rows; r += at_once)
+#pragma unroll
+    for (int k = 0; k < N; ++k) {
+      copy_or_clear_async(to[k]->piece(r, p), row[k], first + r < end && p * 8 < Width);
+      row[k] += at_once * static_cast<unsigned>(stride[k]);
+    }
 }
 
 /// Turns Rows rows of a head by their positions, from `first` on, with the angle, or against it if `sign` is -1.
@@ -207,6 +210,22 @@ __device__ void turn_rows(int thread, int first, int end, float sign, const Rota
   }
 }
 
+/// A block's own queries, turned, to shared memory, and to rows of the head in `turned` unless that is null.
+template <int Width, int Rows, int Channels>
+__device__ void load_queries(Tile<Rows, Channels>& to, const BFloat16* q, std::size_t stride, int first, int length,
+                             const Rotation& rotation, BFloat16* turned, std::size_t turned_stride) {
+  if (Channels > Width)
+    for (int r = static_cast<int>(threadIdx.x); r < Rows; r += threads)
+      *reinterpret_cast<uint4*>(to.piece(r, Width / 8)) = uint4{0, 0, 0, 0};
+  turn_rows<Width, Rows, threads>(
+      static_cast<int>(threadIdx.x), first, length, 1.0f, rotation,
+      [&](int t) { return q + static_cast<std::size_t>(t) * stride; },
+      [&](int t, int c, const float(&x)[8]) {
+        store(to.piece(t - first, c / 8), x);
+        if (turned != nullptr && t < length) store(turned + static_cast<std::size_t>(t) * turned_stride + c, x);
+      });
+}
+
 /// Sums of a warp's 16 Blocks rows, times a factor for each row, to a head's rows from `first` on and before `end`,
 /// turned back by a rotation. By way of `staging`, the warp's shared memory of so many rows, so that whole rows are
 /// written.
@@ -258,51 +277,37 @@ inline dim3 grid(const Queue& queue, int heads, int tiles, int at_once) {
               static_cast<unsigned>((heads + per_wave - 1) / per_wave));
 }
 
-/// Heads of a call that are turned.
-struct Turned {
-  const BFloat16* from;
-  std::size_t from_stride;
-  BFloat16* to;  ///< rows without gaps
-  int heads;
-};
-
-/// Turns keys and queries by their positions. Grid: (tiles of rows, heads of the keys and then of the queries, batch).
+/// Turned keys, rows without gaps. Grid: (tiles of rows, key heads, batch).
 inline constexpr int turn_tile = 32;
 template <int Width>
 __global__ void __launch_bounds__(threads, 3)
-    turn(AttentionSizes n, const __grid_constant__ Turned keys, const __grid_constant__ Turned queries) {
-  int head = static_cast<int>(blockIdx.y);
-  const bool is_key = head < keys.heads;
-  const Turned& of = is_key ? keys : queries;
-  if (!is_key) head -= keys.heads;
+    turn_keys(AttentionSizes n, const BFloat16* k, std::size_t k_stride, BFloat16* turned) {
+  const int head = static_cast<int>(blockIdx.y);
   const std::size_t sequence = std::size_t{blockIdx.z} * n.length;
-  const int first = static_cast<int>(blockIdx.x) * turn_tile;
   turn_rows<Width, turn_tile, threads>(
-      static_cast<int>(threadIdx.x), first, n.length, 1.0f, n.rotation(),
-      [&](int t) { return of.from + (sequence + t) * of.from_stride + head * Width; },
+      static_cast<int>(threadIdx.x), static_cast<int>(blockIdx.x) * turn_tile, n.length, 1.0f, n.rotation(),
+      [&](int t) { return k + (sequence + t) * k_stride + head * Width; },
       [&](int t, int c, const float(&x)[8]) {
-        if (t < n.length) store(of.to + ((sequence + t) * of.heads + head) * Width + c, x);
+        if (t < n.length) store(turned + ((sequence + t) * n.kv_heads + head) * Width + c, x);
       });
 }
 
-/// The keys of a call, turned, and with `WithQueries` the queries, where they turn at all.
-template <int Width, bool WithQueries>
-Operands turned_operands(Queue& queue, const AttentionSizes& n, Operands of) {
+/// The operands with keys that are turned, where they turn at all.
+template <int Width>
+Operands with_turned_keys(Queue& queue, const AttentionSizes& n, Operands of) {
   if (n.rotary == 0) return of;
-  const Index rows = Index{n.batch} * n.length;
-  const auto turned = [&](const BFloat16*& data, std::size_t& stride, int heads) {
-    const Turned t{data, stride, queue.take<BFloat16>(rows * heads * Width), heads};
-    data = t.to;
-    stride = static_cast<std::size_t>(heads) * Width;
-    return t;
-  };
-  const Turned keys = turned(of.k, of.k_stride, n.kv_heads);
-  Turned queries{};
-  if constexpr (WithQueries) queries = turned(of.q, of.q_stride, n.heads);
-  const dim3 grid(static_cast<unsigned>((n.length + turn_tile - 1) / turn_tile),
-                  static_cast<unsigned>(keys.heads + queries.heads), static_cast<unsigned>(n.batch));
-  queue.launch("a rotation", turn<Width>, grid, dim3(threads), 0, n, keys, queries);
+  BFloat16* turned = queue.take<BFloat16>(Index{n.batch} * n.length * n.kv_heads * Width);
+  const dim3 grid(static_cast<unsigned>((n.length + turn_tile - 1) / turn_tile), static_cast<unsigned>(n.kv_heads),
+                  static_cast<unsigned>(n.batch));
+  queue.launch("a rotation of keys", turn_keys<Width>, grid, dim3(threads), 0, n, of.k, of.k_stride, turned);
+  of.k = turned;
+  of.k_stride = static_cast<std::size_t>(n.kv_heads) * Width;
   return of;
+}
+
+/// True if blocks of so many rows are at least as many as multiprocessors; else smaller ones do better.
+inline bool fills(const Queue& queue, const AttentionSizes& n, int rows) {
+  return Index{n.batch} * n.heads * ((n.length + rows - 1) / rows) > queue.multiprocessors();
 }
 
 }  // namespace mad::cuda::attention_tensor
