@@ -3,10 +3,10 @@
 /// Softmax attention in bfloat16 on the tensor cores (Dao 2023, arXiv 2307.08691), for heads of more than 16 channels;
 /// see attention_narrow.cuh for others.
 ///
-/// What bounds the products is how fast their factors come from shared memory, so that a warp owns 32 queries: each
-/// right factor that it reads serves two products. Scores and exponentials never leave its registers. The next keys are
-/// on their way while it computes, and a multiprocessor has room for two blocks, one of which multiplies while the
-/// other takes exponentials.
+/// What bounds the products is how fast their factors come from shared memory, so that a warp owns 32 queries where
+/// there are enough of them: each right factor that it reads serves two products. Scores and exponentials never leave
+/// its registers. The next keys are on their way while it computes, and a multiprocessor has room for two blocks, one
+/// of which multiplies while the other takes exponentials.
 #pragma once
 
 #include <mad/cuda/attention_tensor_rows.cuh>

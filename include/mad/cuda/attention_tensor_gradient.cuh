@@ -7,8 +7,8 @@
 ///
 /// One kernel has the queries stay and sums over keys, a second one has the keys stay and sums over queries. That is
 /// seven products where five would do, as both compute p and dp. But all sums stay in registers and are added in a
-/// fixed order. One kernel for all would have to add dq across blocks in memory: 8 bytes per pair of 16 queries'
-/// channels and tile of keys, which takes about as long as the two products, and could not cut a sequence among blocks.
+/// fixed order, ds goes from product to product without shared memory, whose traffic is what bounds these kernels, and
+/// any number of blocks can share a sequence. A single kernel would have to add dq in memory, block after block.
 #pragma once
 
 #include <mad/cuda/attention_tensor_rows.cuh>

@@ -226,11 +226,13 @@ __device__ void load_queries(Tile<Rows, Channels>& to, const BFloat16* q, std::s
       });
 }
 
+/// From row to row of sums in shared memory: four neighbouring rows share no bank.
+template <int Width>
+inline constexpr int staging_stride = Head<Width>::channels + 8;
+
 /// Sums of a warp's 16 Blocks rows, times a factor for each row, to a head's rows from `first` on and before `end`,
 /// turned back by a rotation. By way of `staging`, the warp's shared memory of so many rows, so that whole rows are
 /// written.
-template <int Width>
-inline constexpr int staging_stride = Head<Width>::channels + 8;  ///< so that four neighbouring rows share no bank
 template <int Width, int Blocks>
 __device__ void store_rows(const Sums (&sums)[Blocks][Head<Width>::columns], const float (&factor)[Blocks][2],
                            float* staging, BFloat16* to, std::size_t stride, int first, int end,
@@ -256,9 +258,10 @@ __device__ void store_rows(const Sums (&sums)[Blocks][Head<Width>::columns], con
       });
 }
 
-/// Which rows of which head of which sequence a block owns. Blocks begin in the order of their indices: a wave of them
-/// takes all tiles of some heads, whose rows then stay in the second-level cache, those with the most to do first.
-/// Grid: (heads of a wave, tiles, waves).
+/// Which head of which sequence a block takes rows of. Blocks begin in the order of their indices: a wave of them, all
+/// that run at once, takes all tiles of rows of some heads, so that these are read from the second-level cache; and
+/// those with the most to do go first, so that all multiprocessors end at about the same time. Grid: (heads of a wave,
+/// tiles, waves).
 struct Place {
   int head;
   int sequence;
@@ -269,6 +272,7 @@ struct Place {
     sequence = index / heads;
   }
 };
+/// The grid for `heads` heads, of all sequences, and `at_once` blocks per multiprocessor.
 inline dim3 grid(const Queue& queue, int heads, int tiles, int at_once) {
   const int slots = at_once * queue.multiprocessors();
   const int waves = std::max(1, (heads * tiles + slots / 2) / slots);
@@ -305,7 +309,7 @@ Operands with_turned_keys(Queue& queue, const AttentionSizes& n, Operands of) {
   return of;
 }
 
-/// True if blocks of so many rows are at least as many as multiprocessors; else smaller ones do better.
+/// True if there are more blocks of so many queries than multiprocessors; else smaller ones are done sooner.
 inline bool fills(const Queue& queue, const AttentionSizes& n, int rows) {
   return Index{n.batch} * n.heads * ((n.length + rows - 1) / rows) > queue.multiprocessors();
 }
