@@ -7,6 +7,7 @@
 #include <mad/cuda/attention_narrow.cuh>
 #include <mad/cuda/attention_narrow_gradient.cuh>
 #include <mad/cuda/attention_tensor.cuh>
+#include <mad/cuda/attention_tensor_gradient.cuh>
 #include <mad/cuda/context.hpp>
 #include <mad/ops/attention.hpp>
 

@@ -63,6 +63,26 @@ __device__ inline void load_matrices(const BFloat16* row, std::uint32_t (&matrix
                  : "memory");
 }
 
+/// The same from an address in shared memory of which some bits are flipped, and a constant number of bytes behind it.
+/// Left to the compiler, each such address of a loop would take a register of its own.
+template <bool Transposed>
+__device__ inline void load_matrices(std::uint32_t row, int flipped, int behind, std::uint32_t (&matrix)[4]) {
+  if constexpr (Transposed)
+    asm volatile(
+        "{ .reg .b32 a; xor.b32 a, %4, %5; add.u32 a, a, %6; "
+        "ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [a]; }"
+        : "=r"(matrix[0]), "=r"(matrix[1]), "=r"(matrix[2]), "=r"(matrix[3])
+        : "r"(row), "r"(flipped), "r"(behind)
+        : "memory");
+  else
+    asm volatile(
+        "{ .reg .b32 a; xor.b32 a, %4, %5; add.u32 a, a, %6; "
+        "ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [a]; }"
+        : "=r"(matrix[0]), "=r"(matrix[1]), "=r"(matrix[2]), "=r"(matrix[3])
+        : "r"(row), "r"(flipped), "r"(behind)
+        : "memory");
+}
+
 /// The transpose of an 8 x 8 matrix that the lanes hold as `load_matrices` gives it.
 __device__ inline std::uint32_t transposed(std::uint32_t matrix) {
   std::uint32_t t;

@@ -13,6 +13,9 @@ TEST_CASE("windows, shared keys and RMSNorm on the device agree with the CPU") {
 
 TEST_CASE("a single wide head on the device agrees with the CPU") {
   compare_shapes<SingleHeadNet, 128, Norm::layer_norm>();
+  if (no_device()) return;
+  for (const Index length : {63, 64, 65, 127, 129, 257})  // around those of tiles
+    compare<SingleHeadNet, 128, Norm::layer_norm>({.precision = Precision::mixed, .batch = 1, .length = length});
 }
 
 TEST_CASE("heads of odd width on the device agree with the CPU") { compare_shapes<OddNet, 36, Norm::layer_norm>(); }
