@@ -18,6 +18,43 @@
 
 namespace mad::cuda::recurrence_chunks {
 
+/// Does one thing to the numbers of tokens in late halves, another to those in early ones.
+template <int Bit>
+struct InWarp {
+  template <class Late, class Early>
+  __device__ void operator()(const Late& late, const Early& early) const {
+    if constexpr (Bit == 3) {
+#pragma unroll
+      for (int e = 0; e < 8; ++e) {
+        if (e / 2 % 2 == 1)
+          late(e);
+        else
+          early(e);
+      }
+    } else if ((Lane().row >> Bit) % 2 == 1) {
+#pragma unroll
+      for (int e = 0; e < 8; ++e) late(e);
+    } else {
+#pragma unroll
+      for (int e = 0; e < 8; ++e) early(e);
+    }
+  }
+};
+/// The same where all tokens of a warp are in the same half.
+struct OfWarp {
+  bool is_late;
+  template <class Late, class Early>
+  __device__ void operator()(const Late& late, const Early& early) const {
+    if (is_late) {
+#pragma unroll
+      for (int e = 0; e < 8; ++e) late(e);
+    } else {
+#pragma unroll
+      for (int e = 0; e < 8; ++e) early(e);
+    }
+  }
+};
+
 /// Products of decays within blocks of tokens around each token of a slab of a warp.
 struct Factors {
   Square before;  ///< from the first token of the block to this one
@@ -42,33 +79,30 @@ struct Factors {
 #pragma unroll
     for (int e = 0; e < 8; ++e)
       other[e] = Bit == 3 ? all.value[e ^ 2] : __shfl_xor_sync(0xffffffffu, all.value[e], 4 << (Bit % 3));
-#pragma unroll
-    for (int e = 0; e < 8; ++e) join_with(e, is_late<Bit>(e), other[e]);
+    join(InWarp<Bit>(), other);
   }
   /// Joins the blocks of warps; `decay` is that of the other block for each channel of the slab.
-  __device__ void join(bool late, const float* decay) {
+  __device__ void join(OfWarp place, const float* decay) {
     const Lane lane;
+    float other[8];
 #pragma unroll
-    for (int e = 0; e < 8; ++e) join_with(e, late, decay[lane.column_of(e)]);
-  }
-
-  template <int Bit>
-  __device__ static bool is_late(int e) {
-    return Bit == 3 ? e / 2 % 2 == 1 : (Lane().row >> Bit) % 2 == 1;
+    for (int e = 0; e < 8; ++e) other[e] = decay[lane.column_of(e)];
+    join(place, other);
   }
 
 private:
-  __device__ void join_with(int e, bool late, float other) {
-    before.value[e] *= late ? other : 1.0f;
-    after.value[e] *= late ? 1.0f : other;
-    all.value[e] *= other;
+  template <class Place>
+  __device__ void join(const Place& place, const float (&other)[8]) {
+    place([&](int e) { before.value[e] *= other[e]; }, [&](int e) { after.value[e] *= other[e]; });
+#pragma unroll
+    for (int e = 0; e < 8; ++e) all.value[e] *= other[e];
   }
 };
 
 /// True where entry e of a warp's 16 x 16 pairs belongs to `Bit`.
 template <int Bit>
 __device__ inline bool belongs(const Lane& lane, int e) {
-  const bool across = lane.row_of(e) / 8 != lane.column_of(e) / 8;
+  const bool across = e / 2 % 2 != e / 4;  // rows and columns in different halves
   if (Bit == 3) return across;
   return !across && (lane.row ^ (lane.column + e % 2)) >> Bit == 1;
 }
@@ -83,7 +117,7 @@ __device__ inline void add_pairs(Square& pairs, const Left<16>& x) {
   for (int e = 0; e < 8; ++e) pairs.value[e] += belongs<Bit>(lane, e) ? all.value[e] : 0.0f;
 }
 
-/// The entries of a symmetric matrix that belong to `Bit`.
+/// The entries of a matrix that belong to `Bit`.
 template <int Bit>
 __device__ inline Left<16> entries(const Left<16>& a) {
   const Lane lane;
@@ -104,20 +138,11 @@ __device__ inline Rights as_rights(const Left<16>& b) {
 }
 
 /// Tokens as queries where they are late, as keys where they are early.
-__device__ inline float weighed(bool late, float query, float key, const Factors& f, int e) {
-  return (late ? query : key) * (late ? f.before.value[e] : f.after.value[e]);
-}
-template <int Bit>
-__device__ inline Left<16> weighed(const Square& query, const Square& key, const Factors& f) {
+template <class Place>
+__device__ inline Left<16> weighed(const Place& place, const Square& query, const Square& key, const Factors& f) {
   Square x;
-#pragma unroll
-  for (int e = 0; e < 8; ++e) x.value[e] = weighed(Factors::is_late<Bit>(e), query.value[e], key.value[e], f, e);
-  return rounded(x);
-}
-__device__ inline Left<16> weighed(bool late, const Square& query, const Square& key, const Factors& f) {
-  Square x;
-#pragma unroll
-  for (int e = 0; e < 8; ++e) x.value[e] = weighed(late, query.value[e], key.value[e], f, e);
+  place([&](int e) { x.value[e] = query.value[e] * f.before.value[e]; },
+        [&](int e) { x.value[e] = key.value[e] * f.after.value[e]; });
   return rounded(x);
 }
 

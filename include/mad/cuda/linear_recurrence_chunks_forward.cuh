@@ -60,9 +60,9 @@ struct Sources {
   }
   template <int States>
   __device__ void load(Slab<S, States>& to, int n) const {
-    load_rows<S::key_chunk, slab>(to.query, query, first(), n * slab, S::key);
-    load_rows<S::key_chunk, slab>(to.key, key, first(), n * slab, S::key);
-    if constexpr (S::decay != Decay::none) load_rows<S::key_chunk, slab>(to.decay, decay, first(), n * slab, S::key);
+    load_rows<S::key_chunk, slab, S::key>(to.query, query, first(), n * slab);
+    load_rows<S::key_chunk, slab, S::key>(to.key, key, first(), n * slab);
+    if constexpr (S::decay != Decay::none) load_rows<S::key_chunk, slab, S::key>(to.decay, decay, first(), n * slab);
   }
 };
 
@@ -73,30 +73,31 @@ struct ForwardMemory {
   Exchange exchange;
 };
 
-/// Sums of a warp's tokens, the first of which is t, to the rows of a head's values.
+/// Sums of a warp's tokens, which are rows `own` and on of the chunk, to the rows of a head's values. They go through a
+/// tile that nobody reads any more, because rows of sums are spread over lanes.
 template <class S, int C, bool Normaliser>
 __device__ inline void store_values(const Square (&sums)[Padded<S>::values / 16], float scale, const Results& to,
-                                    const Sources<S>& from, int t) {
+                                    const Sources<S>& from, Tile<chunk, Padded<S>::values>& tile, int own) {
   const Lane lane;
 #pragma unroll
-  for (int h = 0; h < 2; ++h) {
-    const int token = t + lane.row + h * 8;
-    if (token >= from.query.tokens) continue;
-    BFloat16* row = from.row(to, token);
+  for (int c = 0; c < Padded<S>::values / 16; ++c)
 #pragma unroll
-    for (int c = 0; c < Padded<S>::values / 8; ++c) {
-      const float* x = &sums[c / 2].value[c % 2 * 4 + h * 2];
-      const int column = c * 8 + lane.column;
-      store_two<C>(row + from.head * S::value, column, S::value, scale * x[0], scale * x[1]);
-      if (Normaliser && column == S::value / 2 * 2)
-        row[S::heads * S::value + from.head] = __float2bfloat16_rn(scale * x[S::value % 2]);
-    }
-  }
+    for (int e = 0; e < 8; e += 2)
+      *reinterpret_cast<std::uint32_t*>(tile.row(own + lane.row_of(e)) + c * 16 + lane.column_of(e)) =
+          tensor::pack(scale * sums[c].value[e], scale * sums[c].value[e + 1]);
+  __syncwarp();
+  const int t = from.first() + own;
+  const int count = from.query.tokens - t;
+  BFloat16* row = from.row(to, t);
+  store_rows<C, S::value>(tile, own, row + from.head * S::value, to.stride, count);
+  const int r = static_cast<int>(threadIdx.x) % 32;
+  if (Normaliser && r < min(own_rows, count))
+    row[r * to.stride + S::heads * S::value + from.head] = tile.row(own + r)[S::value];
 }
 
 /// Grid: (chunks, heads, batch). `states` are those at the ends of chunks.
 template <class S>
-__global__ void __launch_bounds__(threads)
+__global__ void __launch_bounds__(threads, 3)
     outputs(Operands<S> o, const BFloat16* states, Results to, int length, float scale) {
   using P = Padded<S>;
   constexpr bool decays = S::decay != Decay::none;
@@ -117,7 +118,7 @@ __global__ void __launch_bounds__(threads)
     load_state(to_slab.state[0], states + (here ? from.state(from.index - 1) + n * P::slab_numbers : 0), here);
   };
   fill_last_columns<S, false>(memory.values);
-  load_rows<S::value_chunk, S::value>(memory.values, from.value, from.first(), 0, S::value);
+  load_rows<S::value_chunk, S::value, S::value>(memory.values, from.value, from.first(), 0);
   load(0);
   commit_copies();
 
@@ -137,25 +138,25 @@ __global__ void __launch_bounds__(threads)
       Factors f(now.decay.template left<16>(own, 0));
 #pragma unroll
       for (int e = 0; e < 8; ++e) same[e / 2 % 2] += q.value[e] * k.value[e];
-      add_pairs<0>(pairs.own, weighed<0>(q, k, f));
+      add_pairs<0>(pairs.own, weighed(InWarp<0>(), q, k, f));
       f.join<0>();
-      add_pairs<1>(pairs.own, weighed<1>(q, k, f));
+      add_pairs<1>(pairs.own, weighed(InWarp<1>(), q, k, f));
       f.join<1>();
-      add_pairs<2>(pairs.own, weighed<2>(q, k, f));
+      add_pairs<2>(pairs.own, weighed(InWarp<2>(), q, k, f));
       f.join<2>();
-      add_pairs<3>(pairs.own, weighed<3>(q, k, f));
+      add_pairs<3>(pairs.own, weighed(InWarp<3>(), q, k, f));
       f.join<3>();
-      const Left<16> x = weighed(near_late, q, k, f);
+      const Left<16> x = weighed(OfWarp{near_late}, q, k, f);
       store_left(exchange.near, own, x);
       exchange.put_decay(warp, f);
       __syncthreads();
       if (near_late) multiply_add(pairs.near, x, rights_of_rows(exchange.near, near, 0));
-      f.join(near_late, exchange.decay[warp ^ 1]);
-      const Left<16> y = weighed(far_late, q, k, f);
+      f.join(OfWarp{near_late}, exchange.decay[warp ^ 1]);
+      const Left<16> y = weighed(OfWarp{far_late}, q, k, f);
       store_left(exchange.far, own, y);
-      f.join(far_late, exchange.decay[warp ^ 2]);
-      f.join(far_late, exchange.decay[warp ^ 3]);
-      query = weighed(true, q, k, f);
+      f.join(OfWarp{far_late}, exchange.decay[warp ^ 2]);
+      f.join(OfWarp{far_late}, exchange.decay[warp ^ 3]);
+      query = weighed(OfWarp{true}, q, k, f);
       __syncthreads();
       if (far_late)
 #pragma unroll
@@ -190,7 +191,8 @@ __global__ void __launch_bounds__(threads)
     mix(pairs.far[0], 0);
     mix(pairs.far[1], 16);
   }
-  store_values<S, S::output_chunk, S::normaliser>(sums, scale, to, from, from.first() + own);
+  __syncthreads();
+  store_values<S, S::output_chunk, S::normaliser>(sums, scale, to, from, memory.values, own);
 }
 
 }  // namespace mad::cuda::recurrence_chunks

@@ -41,7 +41,7 @@ template <class S>
 struct ValuePairs {
   Left<16> own;             ///< D for s <= t, otherwise 0
   Left<16> own_transposed;  ///< D for t >= s, otherwise 0
-  Left<16> symmetric;       ///< D for s < t and its transpose, 0 on the diagonal
+  Left<16> of_bit[4];       ///< D + its transpose, off the diagonal, by the bit that pairs belong to
   float same[2];            ///< D[t,t] of the lane's rows
   Left<16> near, far[2];
 
@@ -79,7 +79,11 @@ struct ValuePairs {
     for (int h = 0; h < 2; ++h) same[h] = lane_sum<4>(diagonal[h]);
     own = rounded(d);
     own_transposed = rounded(d_transposed);
-    symmetric = rounded(both);
+    const Left<16> symmetric = rounded(both);
+    of_bit[0] = entries<0>(symmetric);
+    of_bit[1] = entries<1>(symmetric);
+    of_bit[2] = entries<2>(symmetric);
+    of_bit[3] = entries<3>(symmetric);
     near = rounded(d_near);
     far[0] = rounded(d_far[0]);
     far[1] = rounded(d_far[1]);
@@ -90,27 +94,27 @@ struct ValuePairs {
 struct SlabGradients {
   Square query, key, decay;
 
-  /// Adds what tokens get that were weighed to x: y, of which some are late.
-  template <class Late>
-  __device__ void add(const Left<16>& x, const Square& y, const Factors& f, const Late& late) {
-    const Square rounded_x = unpacked(x);
-#pragma unroll
-    for (int e = 0; e < 8; ++e) {
-      const float product = rounded_x.value[e] * y.value[e];
-      const bool is_late = late(e);
-      decay.value[e] += is_late ? product : -product;
-      query.value[e] += is_late ? f.before.value[e] * y.value[e] : 0.0f;
-      key.value[e] += is_late ? 0.0f : f.after.value[e] * y.value[e];
-    }
+  /// Adds what tokens get that were weighed to x: y.
+  template <class Place>
+  __device__ void add(const Place& place, const Left<16>& x, const Square& y, const Factors& f) {
+    const Square r = unpacked(x);
+    place(
+        [&](int e) {
+          decay.value[e] += r.value[e] * y.value[e];
+          query.value[e] += f.before.value[e] * y.value[e];
+        },
+        [&](int e) {
+          decay.value[e] -= r.value[e] * y.value[e];
+          key.value[e] += f.after.value[e] * y.value[e];
+        });
   }
   template <int Bit>
-  __device__ void add_bit(Square& pairs, const Left<16>& symmetric, const Square& q, const Square& k,
-                          const Factors& f) {
-    const Left<16> x = weighed<Bit>(q, k, f);
+  __device__ void add_bit(Square& pairs, const Left<16>& d, const Square& q, const Square& k, const Factors& f) {
+    const Left<16> x = weighed(InWarp<Bit>(), q, k, f);
     add_pairs<Bit>(pairs, x);
     Square y;
-    multiply_add(y, entries<Bit>(symmetric), as_rights(x));
-    add(x, y, f, [](int e) { return Factors::is_late<Bit>(e); });
+    multiply_add(y, d, as_rights(x));
+    add(InWarp<Bit>(), x, y, f);
   }
 
   template <class S>
@@ -176,8 +180,8 @@ __global__ void __launch_bounds__(threads)
   fill_last_columns<S, false>(memory.values);
   fill_last_columns<S, true>(memory.gradients);
   __syncthreads();
-  load_rows<S::value_chunk, S::value>(memory.values, from.value, from.first(), 0, S::value);
-  load_rows<S::output_chunk, S::value>(memory.gradients, d_output, from.first(), 0, S::value);
+  load_rows<S::value_chunk, S::value, S::value>(memory.values, from.value, from.first(), 0);
+  load_rows<S::output_chunk, S::value, S::value>(memory.gradients, d_output, from.first(), 0);
   load_normaliser<S>(memory.gradients, d_output, from.head, from.first());
   load(0);
   commit_copies();
@@ -213,29 +217,29 @@ __global__ void __launch_bounds__(threads)
         g.query.value[e] = d.same[e / 2 % 2] * k.value[e];
         g.key.value[e] = d.same[e / 2 % 2] * q.value[e];
       }
-      g.add_bit<0>(pairs.own, d.symmetric, q, k, f);
+      g.add_bit<0>(pairs.own, d.of_bit[0], q, k, f);
       f.join<0>();
-      g.add_bit<1>(pairs.own, d.symmetric, q, k, f);
+      g.add_bit<1>(pairs.own, d.of_bit[1], q, k, f);
       f.join<1>();
-      g.add_bit<2>(pairs.own, d.symmetric, q, k, f);
+      g.add_bit<2>(pairs.own, d.of_bit[2], q, k, f);
       f.join<2>();
-      g.add_bit<3>(pairs.own, d.symmetric, q, k, f);
+      g.add_bit<3>(pairs.own, d.of_bit[3], q, k, f);
       f.join<3>();
-      const Left<16> x = weighed(near_late, q, k, f);
+      const Left<16> x = weighed(OfWarp{near_late}, q, k, f);
       store_left(exchange.near, own, x);
       exchange.put_decay(warp, f);
       __syncthreads();
       Square y;
       multiply_add(y, d.near, rights(exchange.near, near, 0));
       if (!near_late) multiply_add(pairs.near, x, rights_of_rows(exchange.near, near, 0));
-      g.add(x, y, f, [&](int) { return near_late; });
-      f.join(near_late, exchange.decay[warp ^ 1]);
-      const Left<16> z = weighed(far_late, q, k, f);
+      g.add(OfWarp{near_late}, x, y, f);
+      f.join(OfWarp{near_late}, exchange.decay[warp ^ 1]);
+      const Left<16> z = weighed(OfWarp{far_late}, q, k, f);
       store_left(exchange.far, own, z);
       Factors whole = f;
-      whole.join(far_late, exchange.decay[warp ^ 2]);
-      whole.join(far_late, exchange.decay[warp ^ 3]);
-      key = weighed(false, q, k, whole);
+      whole.join(OfWarp{far_late}, exchange.decay[warp ^ 2]);
+      whole.join(OfWarp{far_late}, exchange.decay[warp ^ 3]);
+      key = weighed(OfWarp{false}, q, k, whole);
       if constexpr (WithDecay) {
         Square passing;
 #pragma unroll
@@ -266,7 +270,7 @@ __global__ void __launch_bounds__(threads)
         multiply_add(of_far, d.far[j], rights(exchange.far, far + j * 16, 0));
         if (!far_late) multiply_add(pairs.far[j], z, rights_of_rows(exchange.far, far + j * 16, 0));
       }
-      g.add(z, of_far, f, [&](int) { return far_late; });
+      g.add(OfWarp{far_late}, z, of_far, f);
       if constexpr (WithDecay) {
         sum_rows_below(g.decay);
         if (lane.row == 0)
@@ -335,7 +339,8 @@ __global__ void __launch_bounds__(threads)
     mix(pairs.far[0], far);
     mix(pairs.far[1], far + 16);
   }
-  store_values<S, S::value_gradient_chunk, false>(d_value, scale, to.value, from, from.first() + own);
+  __syncthreads();
+  store_values<S, S::value_gradient_chunk, false>(d_value, scale, to.value, from, memory.gradients, own);
 }
 
 }  // namespace mad::cuda::recurrence_chunks

@@ -78,39 +78,84 @@ __device__ inline Rows decays_of(const Operands<S>& o, int sequence, int head, i
             length};
 }
 
-/// Rows [first, first + Count) of tokens, columns [column, column + Columns) of the `width` that there are, C numbers
-/// at a time; 0 beyond either end.
-template <int C, int Columns, int Count, int Width>
-__device__ inline void load_rows(Tile<Count, Width>& to, const Rows& from, int first, int column, int width) {
-  using Part = mad::cuda::Chunk<BFloat16, C>;
-  constexpr int parts = (Columns + C - 1) / C;
-  for (int i = static_cast<int>(threadIdx.x); i < Count * parts; i += threads) {
-    const int r = i / parts;
-    const int c = i % parts * C;
-    const bool here = first + r < from.tokens && column + c < width;
-    const BFloat16* source = from.data + (here ? static_cast<std::size_t>(first + r) * from.stride + column + c : 0);
-    if constexpr (C == 8)
-      copy_or_clear_async(to.row(r) + c, source, here);
-    else
-      *reinterpret_cast<Part*>(to.row(r) + c) = here ? *reinterpret_cast<const Part*>(source) : Part{};
+__device__ inline bool is_aligned(const BFloat16* rows, std::size_t stride) {
+  return (reinterpret_cast<std::uintptr_t>(rows) | stride * sizeof(BFloat16)) % 16 == 0;
+}
+
+/// Eight neighbouring numbers that begin anywhere, by the words that they lie in.
+__device__ inline uint4 eight_numbers(const BFloat16* from) {
+  const auto address = reinterpret_cast<std::uintptr_t>(from);
+  const auto* words = reinterpret_cast<const std::uint32_t*>(address / 4 * 4);
+  const bool between = address % 4 != 0;
+  std::uint32_t x[5];
+#pragma unroll
+  for (int i = 0; i < 5; ++i) x[i] = i < 4 || between ? words[i] : 0u;
+#pragma unroll
+  for (int i = 0; i < 4; ++i) x[i] = between ? x[i] >> 16 | x[i + 1] << 16 : x[i];
+  return {x[0], x[1], x[2], x[3]};
+}
+
+/// Rows [first, first + Count) of tokens, columns [column, column + Columns) of All; 0 beyond either end. Where rows
+/// need only begin at multiples of C < 8 numbers they often begin at multiples of 8 all the same.
+template <int C, int Columns, int All, int Count, int Width>
+__device__ inline void load_rows(Tile<Count, Width>& to, const Rows& from, int first, int column) {
+  constexpr int size = All % 8 == 0 ? 8 : C;  // numbers at a time
+  constexpr int parts = (Columns + size - 1) / size;
+  const bool at_once = size == 8 && (C == 8 || is_aligned(from.data, from.stride));
+#pragma unroll
+  for (int begin = 0; begin < Count * parts; begin += threads) {
+    const int i = begin + static_cast<int>(threadIdx.x);
+    if (begin + threads > Count * parts && i >= Count * parts) break;
+    BFloat16* part = to.row(i / parts) + i % parts * size;
+    const int t = first + i / parts;
+    const int c = column + i % parts * size;
+    const bool here = t < from.tokens && c < All;
+    const BFloat16* source = from.data + (here ? t * from.stride + c : 0);
+    if (at_once) {
+      copy_or_clear_async(part, source, here);
+    } else if constexpr (size == 8) {
+      *reinterpret_cast<uint4*>(part) = here ? eight_numbers(source) : uint4{};
+    } else {
+      using Part = mad::cuda::Chunk<BFloat16, size>;
+      *reinterpret_cast<Part*>(part) = here ? *reinterpret_cast<const Part*>(source) : Part{};
+    }
   }
+}
+
+/// A warp's rows of a tile, from row r on, to `count` rows in memory.
+template <int C, int Columns, int Count, int Width>
+__device__ inline void store_rows(Tile<Count, Width>& tile, int r, BFloat16* to, std::size_t stride, int count) {
+  const auto store_by = [&](auto part) {
+    constexpr int size = sizeof(part) / sizeof(BFloat16);
+    constexpr int parts = Columns / size;
+    for (int i = static_cast<int>(threadIdx.x) % 32; i < own_rows * parts; i += 32) {
+      const int c = i % parts * size;
+      if (i / parts < count)
+        *reinterpret_cast<decltype(part)*>(to + i / parts * stride + c) =
+            *reinterpret_cast<const decltype(part)*>(tile.row(r + i / parts) + c);
+    }
+  };
+  if (Columns % 8 == 0 && (C == 8 || is_aligned(to, stride)))
+    store_by(mad::cuda::Chunk < BFloat16, Columns % 8 == 0 ? 8 : C > {});
+  else
+    store_by(mad::cuda::Chunk<BFloat16, C>{});
 }
 
 /// What stands behind the columns of a value, or of an output's gradient, up to the width of the tile: the normaliser's
 /// column and zeros. Only `load_normaliser` writes there later.
-template <class S, bool OfGradient>
-__device__ inline void fill_last_columns(Tile<chunk, Padded<S>::values>& to) {
-  for (int r = static_cast<int>(threadIdx.x); r < chunk; r += threads)
+template <class S, bool OfGradient, int Count>
+__device__ inline void fill_last_columns(Tile<Count, Padded<S>::values>& to) {
+  for (int r = static_cast<int>(threadIdx.x); r < Count; r += threads)
 #pragma unroll
     for (int c = S::value; c < Padded<S>::values; ++c)
       to.row(r)[c] = __float2bfloat16_rn(S::normaliser && !OfGradient && c == S::value ? 1.0f : 0.0f);
 }
 /// The gradient of the normaliser; `gradients` are the columns of the head.
-template <class S>
-__device__ inline void load_normaliser(Tile<chunk, Padded<S>::values>& to, const Rows& gradients, int head, int first) {
+template <class S, int Count>
+__device__ inline void load_normaliser(Tile<Count, Padded<S>::values>& to, const Rows& gradients, int head, int first) {
   if constexpr (S::normaliser) {
     const int r = static_cast<int>(threadIdx.x);
-    if (r >= chunk) return;
+    if (r >= Count) return;
     const BFloat16* row = gradients.data + static_cast<std::size_t>(first + r) * gradients.stride;
     to.row(r)[S::value] =
         first + r < gradients.tokens ? row[S::heads * S::value + head - head * S::value] : __float2bfloat16_rn(0.0f);
@@ -120,8 +165,12 @@ __device__ inline void load_normaliser(Tile<chunk, Padded<S>::values>& to, const
 /// A slab of a state, or zeros.
 template <int Values>
 __device__ inline void load_state(Tile<Values, slab>& to, const BFloat16* from, bool here) {
-  for (int i = static_cast<int>(threadIdx.x); i < Values * 2; i += threads)
+#pragma unroll
+  for (int begin = 0; begin < Values * 2; begin += threads) {
+    const int i = begin + static_cast<int>(threadIdx.x);
+    if (begin + threads > Values * 2 && i >= Values * 2) break;
     copy_or_clear_async(to.row(i / 2) + i % 2 * 8, from + (here ? i * 8 : 0), here);
+  }
 }
 
 /// Two right factors that stand beside each other.

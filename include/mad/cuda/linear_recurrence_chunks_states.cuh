@@ -11,14 +11,15 @@
 
 namespace mad::cuda::recurrence_chunks {
 
-inline constexpr int walkers = 4;  ///< warps of a block, each with a slab of the state
+inline constexpr int walkers = 4;         ///< warps of a block, each with a slab of the state
+inline constexpr int stride = chunk / 2;  ///< tokens of a step
 
-/// A chunk's numbers in shared memory.
+/// A step's numbers in shared memory.
 template <class S>
 struct Step {
-  Tile<chunk, Padded<S>::values> values;
-  Tile<chunk, slab> keys[walkers];
-  Tile<chunk, slab> decays[S::decay == Decay::none ? 1 : walkers];
+  Tile<stride, Padded<S>::values> values;
+  Tile<stride, slab> keys[walkers];
+  Tile<stride, slab> decays[S::decay == Decay::none ? 1 : walkers];
 };
 
 template <class S>
@@ -26,23 +27,23 @@ constexpr std::size_t states_bytes() {
   return 2 * sizeof(Step<S>);
 }
 
-/// Multiplies the keys of a warp's slab by the decays between them and the chunk's end; with Backwards the queries by
-/// those between the chunk's start and them. Lanes have channel l mod 16 of one half of the tokens. Returns the
-/// decay of the whole chunk.
+/// Multiplies the keys of a warp's slab by the decays between them and the step's end; with Backwards the queries by
+/// those from the step's start to them. Lane l has channel l mod 16 of one half of the tokens. Returns the decay of the
+/// whole step.
 template <bool Backwards>
-__device__ inline float weigh(Tile<chunk, slab>& keys, Tile<chunk, slab>& decays) {
-  constexpr int half = chunk / 2;
+__device__ inline float weigh(Tile<stride, slab>& keys, Tile<stride, slab>& decays) {
+  constexpr int half = stride / 2;
   const int lane = static_cast<int>(threadIdx.x) % 32;
   const int channel = lane % slab;
   const int first = lane / slab * half;
   const auto factor = [&](int t) { return tensor::power_of_two(1.44269504f * to_float(decays.row(t)[channel])); };
   float own = 1;
-#pragma unroll 8
+#pragma unroll
   for (int i = 0; i < half; ++i) own *= factor(first + i);
   const float other = __shfl_xor_sync(0xffffffffu, own, slab);
   const bool far = Backwards ? lane >= slab : lane < slab;  // the other half lies between
   float product = far ? other : 1.0f;
-#pragma unroll 8
+#pragma unroll
   for (int i = 0; i < half; ++i) {
     const int t = first + (Backwards ? i : half - 1 - i);
     if (Backwards) product *= factor(t);
@@ -59,19 +60,20 @@ __device__ void walk(const Operands<S>& o, Step<S> (&steps)[2], BFloat16* states
   const int warp = static_cast<int>(threadIdx.x) / 32;
   const int first_slab = static_cast<int>(blockIdx.x) * walkers;
   const int ends = chunks(length) - 1;
+  const int count = ends * (chunk / stride);
   const Rows keys = rows_of < Backwards ? Side::query : Side::key, S > (o, sequence, head, length);
   const Rows values = rows_of < Backwards ? Side::d_output : Side::value, S > (o, sequence, head, length);
   const Rows decays = decays_of<S>(o, sequence, head, length);
   const auto load = [&](int i) {
     Step<S>& to = steps[i % 2];
-    const int first = (Backwards ? ends - i : i) * chunk;
-    load_rows<Backwards ? S::output_chunk : S::value_chunk, S::value>(to.values, values, first, 0, S::value);
+    const int first = Backwards ? (ends + 1) * chunk - (i + 1) * stride : i * stride;
+    load_rows<Backwards ? S::output_chunk : S::value_chunk, S::value, S::value>(to.values, values, first, 0);
     if constexpr (Backwards) load_normaliser<S>(to.values, values, head, first);
 #pragma unroll
     for (int w = 0; w < walkers; ++w) {
       const int column = (first_slab + w) * slab;
-      load_rows<S::key_chunk, slab>(to.keys[w], keys, first, column, S::key);
-      if constexpr (S::decay != Decay::none) load_rows<S::key_chunk, slab>(to.decays[w], decays, first, column, S::key);
+      load_rows<S::key_chunk, slab, S::key>(to.keys[w], keys, first, column);
+      if constexpr (S::decay != Decay::none) load_rows<S::key_chunk, slab, S::key>(to.decays[w], decays, first, column);
     }
   };
   fill_last_columns<S, Backwards>(steps[0].values);
@@ -81,10 +83,10 @@ __device__ void walk(const Operands<S>& o, Step<S> (&steps)[2], BFloat16* states
   commit_copies();
   Square state[P::values / 16];
   const Lane lane;
-  for (int i = 0; i < ends; ++i) {
+  for (int i = 0; i < count; ++i) {
     wait_for_copies<0>();
     __syncthreads();
-    if (i + 1 < ends) load(i + 1);
+    if (i + 1 < count) load(i + 1);
     commit_copies();
     if (first_slab + warp >= P::slabs) continue;
     Step<S>& now = steps[i % 2];
@@ -103,12 +105,13 @@ __device__ void walk(const Operands<S>& o, Step<S> (&steps)[2], BFloat16* states
       }
     }
 #pragma unroll
-    for (int t = 0; t < chunk; t += 16) {
+    for (int t = 0; t < stride; t += 16) {
       const Rights right = rights(now.keys[warp], t, 0);
 #pragma unroll
       for (int m = 0; m < P::values / 16; ++m) multiply_add(state[m], transposed_left(now.values, t, m * 16), right);
     }
-    const int end = Backwards ? ends - 1 - i : i;
+    if ((i + 1) % (chunk / stride) != 0) continue;
+    const int end = Backwards ? ends - 1 - i / (chunk / stride) : i / (chunk / stride);
     BFloat16* to = states + ((static_cast<std::size_t>(sequence) * S::heads + head) * ends + end) * P::state_numbers +
                    (first_slab + warp) * P::slab_numbers;
 #pragma unroll
@@ -126,7 +129,7 @@ __device__ void walk(const Operands<S>& o, Step<S> (&steps)[2], BFloat16* states
 /// Grid: (blocks of slabs, heads times 1, or 2 with the gradients of states, batch). States are (sequence, head, end,
 /// slab, value, channel).
 template <class S, bool WithGradients>
-__global__ void __launch_bounds__(threads)
+__global__ void __launch_bounds__(threads, 4)
     walk_states(Operands<S> o, BFloat16* states, BFloat16* gradients, int length) {
   extern __shared__ float4 dynamic_memory[];
   auto& steps = *reinterpret_cast<Step<S>(*)[2]>(dynamic_memory);
