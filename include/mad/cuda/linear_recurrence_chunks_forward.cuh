@@ -2,23 +2,68 @@
 /// \file
 /// The outputs of a chunk, from the state S at its start:
 ///
-///     P[t,s] = sum_d q_{t,d} w_{s+1,d} ... w_{t,d} k_{s,d} for s <= t,   o_t = scale ((w_1 ... w_t q_t) S + sum_s
-///     P[t,s] v_s)
+///     P[t,s] = sum_d q_{t,d} w_{s+1,d} ... w_{t,d} k_{s,d}   for s <= t
+///     o_t = scale ((w_1 ... w_t q_t) S + sum_s P[t,s] v_s)
 #pragma once
 
 #include <mad/cuda/linear_recurrence_chunks_decay.cuh>
 
 namespace mad::cuda::recurrence_chunks {
 
-/// Pairs of a warp's tokens with those of the chunk, by where these lie.
-struct Pairs {
-  Square own;     ///< with the warp's
-  Square near;    ///< with those of the neighbour of the same half
-  Square far[2];  ///< with those of the other half
+/// The tokens of a warp, and those of other warps that they make pairs with.
+struct WarpTokens {
+  int warp;
+  int own;         ///< the warp's first token in the chunk
+  int near;        ///< the first of the neighbour in the same half
+  int far;         ///< the first of the other half
+  bool near_late;  ///< the warp's tokens come after the near ones
+  bool far_late;   ///< ... and after the far ones
 
-  /// The first token of the far ones.
-  __device__ static int far_from(int warp) { return warp < 2 ? chunk / 2 : 0; }
-  __device__ static int near_from(int warp) { return (warp ^ 1) * own_rows; }
+  __device__ WarpTokens()
+      : warp(static_cast<int>(threadIdx.x) / 32),
+        own(warp * own_rows),
+        near((warp ^ 1) * own_rows),
+        far(warp < 2 ? chunk / 2 : 0),
+        near_late(warp % 2 == 1),
+        far_late(warp >= 2) {}
+};
+
+/// Sums for the pairs of a warp's tokens with those of the chunk.
+struct Pairs {
+  Square own, near, far[2];
+  float same[2]{};  ///< with decays: of the lane's rows with themselves, over the lane's channels
+
+  /// Completes `own`: of pairs with decays the diagonal is still missing; those of queries with later keys are nothing.
+  /// Rows are queries, or else keys.
+  template <bool Decays, bool RowsAreQueries>
+  __device__ void finish() {
+    const Lane lane;
+    if constexpr (Decays)
+#pragma unroll
+      for (float& x : same) x = lane_sum<4>(x);
+#pragma unroll
+    for (int e = 0; e < 8; ++e) {
+      const int after = lane.row_of(e) - lane.column_of(e);
+      if (Decays && after == 0) own.value[e] = same[e / 2 % 2];
+      if (RowsAreQueries ? after < 0 : after > 0) own.value[e] = 0;
+    }
+  }
+
+  /// Adds to the sums of the warp's tokens what their pairs say of the rows of the others.
+  template <bool RowsAreQueries, int Width>
+  __device__ void add_rows(Square (&sums)[Width / 16], Tile<chunk, Width>& rows, const WarpTokens& at) const {
+    const auto add = [&](const Square& pairs, int row) {
+      const Left<16> left = rounded(pairs);
+#pragma unroll
+      for (int c = 0; c < Width / 16; ++c) multiply_add(sums[c], left, rights(rows, row, c * 16));
+    };
+    add(own, at.own);
+    if (at.near_late == RowsAreQueries) add(near, at.near);
+    if (at.far_late == RowsAreQueries) {
+      add(far[0], at.far);
+      add(far[1], at.far + 16);
+    }
+  }
 };
 
 /// A slab in shared memory, with `States` of the state at the chunk's start and the gradient of that at its end.
@@ -51,9 +96,10 @@ struct Sources {
     decay = decays_of<S>(o, sequence, head, length);
   }
   __device__ int first() const { return index * chunk; }
-  /// States at ends; there is none before the first chunk and behind the last.
-  __device__ std::size_t state(int end) const {
-    return ((static_cast<std::size_t>(sequence) * S::heads + head) * ends + end) * Padded<S>::state_numbers;
+  /// Where slab n of the state at the end of a chunk lies; the last chunk has none.
+  __device__ std::size_t state(int end, int n) const {
+    return ((static_cast<std::size_t>(sequence) * S::heads + head) * ends + end) * Padded<S>::state_numbers +
+           n * Padded<S>::slab_numbers;
   }
   __device__ BFloat16* row(const Results& to, int token) const {
     return to.data + (static_cast<std::size_t>(sequence) * query.tokens + token) * to.stride;
@@ -95,27 +141,68 @@ __device__ inline void store_values(const Square (&sums)[Padded<S>::values / 16]
     row[r * to.stride + S::heads * S::value + from.head] = tile.row(own + r)[S::value];
 }
 
+/// Adds the products of a slab of queries and keys to `pairs`. Returns the queries as the state at the chunk's start
+/// sees them.
+template <class S>
+__device__ inline Left<16> multiply_slab(Slab<S, 1>& now, Exchange& exchange, const WarpTokens& at, Pairs& pairs) {
+  const Left<16> query = now.query.template left<16>(at.own, 0);
+  if constexpr (S::decay == Decay::none) {
+    multiply_add(pairs.own, query, rights_of_rows(now.key, at.own, 0));
+    if (at.near_late) multiply_add(pairs.near, query, rights_of_rows(now.key, at.near, 0));
+    if (at.far_late)
+#pragma unroll
+      for (int j = 0; j < 2; ++j) multiply_add(pairs.far[j], query, rights_of_rows(now.key, at.far + j * 16, 0));
+    return query;
+  } else {
+    const Square q = unpacked(query);
+    const Square k = unpacked(now.key.template left<16>(at.own, 0));
+    Factors f(now.decay.template left<16>(at.own, 0));
+#pragma unroll
+    for (int e = 0; e < 8; ++e) pairs.same[e / 2 % 2] += q.value[e] * k.value[e];
+    add_pairs<0>(pairs.own, weighed(InWarp<0>(), q, k, f));
+    f.join<0>();
+    add_pairs<1>(pairs.own, weighed(InWarp<1>(), q, k, f));
+    f.join<1>();
+    add_pairs<2>(pairs.own, weighed(InWarp<2>(), q, k, f));
+    f.join<2>();
+    add_pairs<3>(pairs.own, weighed(InWarp<3>(), q, k, f));
+    f.join<3>();
+
+    const OfWarp near{at.near_late};
+    const Left<16> for_near = weighed(near, q, k, f);
+    store_left(exchange.near, at.own, for_near);
+    exchange.put_decay(at.warp, f);
+    __syncthreads();
+    if (at.near_late) multiply_add(pairs.near, for_near, rights_of_rows(exchange.near, at.near, 0));
+    f.join(near, exchange.decay[at.warp ^ 1]);
+
+    const OfWarp far{at.far_late};
+    const Left<16> for_far = weighed(far, q, k, f);
+    store_left(exchange.far, at.own, for_far);
+    f.join(far, exchange.decay[at.warp ^ 2]);
+    f.join(far, exchange.decay[at.warp ^ 3]);
+    __syncthreads();
+    if (at.far_late)
+#pragma unroll
+      for (int j = 0; j < 2; ++j) multiply_add(pairs.far[j], for_far, rights_of_rows(exchange.far, at.far + j * 16, 0));
+    return weighed(OfWarp{true}, q, k, f);
+  }
+}
+
 /// Grid: (chunks, heads, batch). `states` are those at the ends of chunks.
 template <class S>
 __global__ void __launch_bounds__(threads, 3)
     outputs(Operands<S> o, const BFloat16* states, Results to, int length, float scale) {
   using P = Padded<S>;
-  constexpr bool decays = S::decay != Decay::none;
   extern __shared__ float4 dynamic_memory[];
   auto& memory = *reinterpret_cast<ForwardMemory<S>*>(dynamic_memory);
-  Exchange& exchange = memory.exchange;
   const Sources<S> from(o, length);
-  const Lane lane;
-  const int warp = static_cast<int>(threadIdx.x) / 32;
-  const int own = warp * own_rows;
-  const int near = Pairs::near_from(warp);
-  const bool near_late = warp % 2 == 1;
-  const bool far_late = warp >= 2;
+  const WarpTokens at;
   const auto load = [&](int n) {
-    Slab<S, 1>& to_slab = memory.slabs[n % 2];
-    from.load(to_slab, n);
+    Slab<S, 1>& slab = memory.slabs[n % 2];
     const bool here = from.index > 0;
-    load_state(to_slab.state[0], states + (here ? from.state(from.index - 1) + n * P::slab_numbers : 0), here);
+    from.load(slab, n);
+    load_state(slab.state[0], states + (here ? from.state(from.index - 1, n) : 0), here);
   };
   fill_last_columns<S, false>(memory.values);
   load_rows<S::value_chunk, S::value, S::value>(memory.values, from.value, from.first(), 0);
@@ -123,7 +210,6 @@ __global__ void __launch_bounds__(threads, 3)
   commit_copies();
 
   Pairs pairs;
-  float same[2]{};  // q_t . k_t of the lane's rows
   Square sums[P::values / 16];
   for (int n = 0; n < P::slabs; ++n) {
     wait_for_copies<0>();
@@ -131,68 +217,14 @@ __global__ void __launch_bounds__(threads, 3)
     if (n + 1 < P::slabs) load(n + 1);
     commit_copies();
     Slab<S, 1>& now = memory.slabs[n % 2];
-    Left<16> query = now.query.template left<16>(own, 0);
-    if constexpr (decays) {
-      const Square q = unpacked(query);
-      const Square k = unpacked(now.key.template left<16>(own, 0));
-      Factors f(now.decay.template left<16>(own, 0));
-#pragma unroll
-      for (int e = 0; e < 8; ++e) same[e / 2 % 2] += q.value[e] * k.value[e];
-      add_pairs<0>(pairs.own, weighed(InWarp<0>(), q, k, f));
-      f.join<0>();
-      add_pairs<1>(pairs.own, weighed(InWarp<1>(), q, k, f));
-      f.join<1>();
-      add_pairs<2>(pairs.own, weighed(InWarp<2>(), q, k, f));
-      f.join<2>();
-      add_pairs<3>(pairs.own, weighed(InWarp<3>(), q, k, f));
-      f.join<3>();
-      const Left<16> x = weighed(OfWarp{near_late}, q, k, f);
-      store_left(exchange.near, own, x);
-      exchange.put_decay(warp, f);
-      __syncthreads();
-      if (near_late) multiply_add(pairs.near, x, rights_of_rows(exchange.near, near, 0));
-      f.join(OfWarp{near_late}, exchange.decay[warp ^ 1]);
-      const Left<16> y = weighed(OfWarp{far_late}, q, k, f);
-      store_left(exchange.far, own, y);
-      f.join(OfWarp{far_late}, exchange.decay[warp ^ 2]);
-      f.join(OfWarp{far_late}, exchange.decay[warp ^ 3]);
-      query = weighed(OfWarp{true}, q, k, f);
-      __syncthreads();
-      if (far_late)
-#pragma unroll
-        for (int j = 0; j < 2; ++j) multiply_add(pairs.far[j], y, rights_of_rows(exchange.far, j * 16, 0));
-    } else {
-      multiply_add(pairs.own, query, rights_of_rows(now.key, own, 0));
-      if (near_late) multiply_add(pairs.near, query, rights_of_rows(now.key, near, 0));
-      if (far_late)
-#pragma unroll
-        for (int j = 0; j < 2; ++j) multiply_add(pairs.far[j], query, rights_of_rows(now.key, j * 16, 0));
-    }
+    const Left<16> query = multiply_slab(now, memory.exchange, at, pairs);
 #pragma unroll
     for (int c = 0; c < P::values / 16; ++c) multiply_add(sums[c], query, rights_of_rows(now.state[0], c * 16, 0));
   }
-
-  if constexpr (decays)
-#pragma unroll
-    for (float& x : same) x = lane_sum<4>(x);
-#pragma unroll
-  for (int e = 0; e < 8; ++e) {
-    if (decays && lane.row_of(e) == lane.column_of(e)) pairs.own.value[e] = same[e / 2 % 2];
-    if (lane.row_of(e) < lane.column_of(e)) pairs.own.value[e] = 0;
-  }
-  const auto mix = [&](const Square& p, int row) {
-    const Left<16> left = rounded(p);
-#pragma unroll
-    for (int c = 0; c < P::values / 16; ++c) multiply_add(sums[c], left, rights(memory.values, row, c * 16));
-  };
-  mix(pairs.own, own);
-  if (near_late) mix(pairs.near, near);
-  if (far_late) {
-    mix(pairs.far[0], 0);
-    mix(pairs.far[1], 16);
-  }
+  pairs.finish<S::decay != Decay::none, true>();
+  pairs.add_rows<true>(sums, memory.values, at);
   __syncthreads();
-  store_values<S, S::output_chunk, S::normaliser>(sums, scale, to, from, memory.values, own);
+  store_values<S, S::output_chunk, S::normaliser>(sums, scale, to, from, memory.values, at.own);
 }
 
 }  // namespace mad::cuda::recurrence_chunks

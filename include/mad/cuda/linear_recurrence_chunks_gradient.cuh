@@ -22,13 +22,18 @@
 
 namespace mad::cuda::recurrence_chunks {
 
+/// What the warps tell each other about the gradient of a slab of log decays.
+struct DecayExchange {
+  float passing[chunk / own_rows][slab];  ///< of a warp's tokens and values: parts that are equal for all tokens
+  float sum[chunk / own_rows][slab];      ///< of a warp's tokens: the terms that are summed over later tokens
+};
+
 template <class S>
 struct GradientMemory {
   Tile<chunk, Padded<S>::values> values, gradients;
   Slab<S, 2> slabs[2];
   Exchange exchange;
-  float passing[chunk / own_rows][slab];  ///< of a warp's tokens or values: parts of da that are equal for all tokens
-  float below[chunk / own_rows][slab];    ///< sums of the terms of da over a warp's tokens
+  DecayExchange decays;
 };
 
 /// Where gradients go.
@@ -37,7 +42,6 @@ struct Gradients {
 };
 
 /// D of a warp's tokens with those of the chunk, its transpose where the warp's are the earlier ones.
-template <class S>
 struct ValuePairs {
   Left<16> own;             ///< D for s <= t, otherwise 0
   Left<16> own_transposed;  ///< D for t >= s, otherwise 0
@@ -45,24 +49,22 @@ struct ValuePairs {
   float same[2];            ///< D[t,t] of the lane's rows
   Left<16> near, far[2];
 
-  __device__ ValuePairs(GradientMemory<S>& memory, int warp) {
+  template <int Width>
+  __device__ ValuePairs(Tile<chunk, Width>& values, Tile<chunk, Width>& gradients, const WarpTokens& at) {
     const Lane lane;
-    const int first = warp * own_rows;
-    auto& near_left = warp % 2 == 1 ? memory.gradients : memory.values;
-    auto& near_right = warp % 2 == 1 ? memory.values : memory.gradients;
-    auto& far_left = warp >= 2 ? memory.gradients : memory.values;
-    auto& far_right = warp >= 2 ? memory.values : memory.gradients;
+    auto& near_left = at.near_late ? gradients : values;
+    auto& near_right = at.near_late ? values : gradients;
+    auto& far_left = at.far_late ? gradients : values;
+    auto& far_right = at.far_late ? values : gradients;
     Square d, d_transposed, d_near, d_far[2];
 #pragma unroll
-    for (int c = 0; c < Padded<S>::values; c += 16) {
-      multiply_add(d, memory.gradients.template left<16>(first, c), rights_of_rows(memory.values, first, c));
-      multiply_add(d_transposed, memory.values.template left<16>(first, c), rights_of_rows(memory.gradients, first, c));
-      multiply_add(d_near, near_left.template left<16>(first, c),
-                   rights_of_rows(near_right, Pairs::near_from(warp), c));
-      const Left<16> left = far_left.template left<16>(first, c);
+    for (int c = 0; c < Width; c += 16) {
+      multiply_add(d, gradients.template left<16>(at.own, c), rights_of_rows(values, at.own, c));
+      multiply_add(d_transposed, values.template left<16>(at.own, c), rights_of_rows(gradients, at.own, c));
+      multiply_add(d_near, near_left.template left<16>(at.own, c), rights_of_rows(near_right, at.near, c));
+      const Left<16> left = far_left.template left<16>(at.own, c);
 #pragma unroll
-      for (int j = 0; j < 2; ++j)
-        multiply_add(d_far[j], left, rights_of_rows(far_right, Pairs::far_from(warp) + j * 16, c));
+      for (int j = 0; j < 2; ++j) multiply_add(d_far[j], left, rights_of_rows(far_right, at.far + j * 16, c));
     }
     float diagonal[2]{};
     Square both;
@@ -116,18 +118,6 @@ struct SlabGradients {
     multiply_add(y, d, as_rights(x));
     add(InWarp<Bit>(), x, y, f);
   }
-
-  template <class S>
-  __device__ static void store(const Square& x, const Results& to, float scale, const Sources<S>& from, int t, int n) {
-    const Lane lane;
-#pragma unroll
-    for (int p = 0; p < 4; ++p) {
-      const int token = t + lane.row_of(2 * p);
-      if (token >= from.query.tokens) continue;
-      store_two<S::key_gradient_chunk>(from.row(to, token) + from.head * S::key, n * slab + lane.column_of(2 * p),
-                                       S::key, scale * x.value[2 * p], scale * x.value[2 * p + 1]);
-    }
-  }
 };
 
 /// rowsum(G * S) of a slab over a warp's share of the values: lane l has columns 2 (l mod 8) and the next.
@@ -150,32 +140,215 @@ __device__ inline void sum_values(Tile<Values, slab>& a, Tile<Values, slab>& b, 
     for (int j = 0; j < 2; ++j) sum[j] += __shfl_xor_sync(0xffffffffu, sum[j], offset);
 }
 
+/// The gradients of one chunk, slab by slab.
+template <class S, bool WithDecay>
+class ChunkGradient {
+public:
+  __device__ ChunkGradient(GradientMemory<S>& memory, const Sources<S>& from, const Gradients& to, float scale)
+      : memory_(memory), from_(from), to_(to), scale_(scale), d_(memory.values, memory.gradients, at_) {}
+
+  __device__ void add_slab(int n) {
+    Slab<S, 2>& now = memory_.slabs[n % 2];
+    Square of_state;     // S do
+    Square of_gradient;  // G v
+#pragma unroll
+    for (int c = 0; c < values; c += 16) {
+      multiply_add(of_state, memory_.gradients.template left<16>(at_.own, c), rights(now.state[0], c, 0));
+      multiply_add(of_gradient, memory_.values.template left<16>(at_.own, c), rights(now.state[1], c, 0));
+    }
+    SlabGradients g;
+    Left<16> key;  // as the state at the chunk's end sees them
+    if constexpr (S::decay == Decay::none) {
+      key = now.key.template left<16>(at_.own, 0);
+      g.query = of_state;
+      g.key = of_gradient;
+      add_pairs_of(now, key, g);
+    } else {
+      key = add_decayed_pairs_of(now, of_state, of_gradient, g);
+      if constexpr (WithDecay) {
+        sum_over_later_tokens(g.decay);
+        store(g.decay, to_.decay, n);
+      }
+    }
+    store(g.query, to_.query, n);
+    store(g.key, to_.key, n);
+#pragma unroll
+    for (int c = 0; c < values / 16; ++c) multiply_add(d_value_[c], key, rights_of_rows(now.state[1], c * 16, 0));
+  }
+
+  /// Once all slabs are there.
+  __device__ void store_value_gradients() {
+    pairs_.finish<S::decay != Decay::none, false>();
+    pairs_.add_rows<false>(d_value_, memory_.gradients, at_);
+    __syncthreads();
+    store_values<S, S::value_gradient_chunk, false>(d_value_, scale_, to_.value, from_, memory_.gradients, at_.own);
+  }
+
+private:
+  static constexpr int values = Padded<S>::values;
+
+  __device__ void add_pairs_of(Slab<S, 2>& now, const Left<16>& key, SlabGradients& g) {
+    multiply_add(pairs_.own, key, rights_of_rows(now.query, at_.own, 0));
+    multiply_add(g.query, d_.own, rights(now.key, at_.own, 0));
+    multiply_add(g.key, d_.own_transposed, rights(now.query, at_.own, 0));
+    if (at_.near_late) {
+      multiply_add(g.query, d_.near, rights(now.key, at_.near, 0));
+    } else {
+      multiply_add(g.key, d_.near, rights(now.query, at_.near, 0));
+      multiply_add(pairs_.near, key, rights_of_rows(now.query, at_.near, 0));
+    }
+#pragma unroll
+    for (int j = 0; j < 2; ++j) {
+      const int row = at_.far + j * 16;
+      if (at_.far_late) {
+        multiply_add(g.query, d_.far[j], rights(now.key, row, 0));
+      } else {
+        multiply_add(g.key, d_.far[j], rights(now.query, row, 0));
+        multiply_add(pairs_.far[j], key, rights_of_rows(now.query, row, 0));
+      }
+    }
+  }
+
+  __device__ Left<16> add_decayed_pairs_of(Slab<S, 2>& now, const Square& of_state, const Square& of_gradient,
+                                           SlabGradients& g) {
+    Exchange& exchange = memory_.exchange;
+    const Square q = unpacked(now.query.template left<16>(at_.own, 0));
+    const Square k = unpacked(now.key.template left<16>(at_.own, 0));
+    Factors f(now.decay.template left<16>(at_.own, 0));
+#pragma unroll
+    for (int e = 0; e < 8; ++e) {
+      pairs_.same[e / 2 % 2] += q.value[e] * k.value[e];
+      g.query.value[e] = d_.same[e / 2 % 2] * k.value[e];
+      g.key.value[e] = d_.same[e / 2 % 2] * q.value[e];
+    }
+    g.add_bit<0>(pairs_.own, d_.of_bit[0], q, k, f);
+    f.join<0>();
+    g.add_bit<1>(pairs_.own, d_.of_bit[1], q, k, f);
+    f.join<1>();
+    g.add_bit<2>(pairs_.own, d_.of_bit[2], q, k, f);
+    f.join<2>();
+    g.add_bit<3>(pairs_.own, d_.of_bit[3], q, k, f);
+    f.join<3>();
+
+    const OfWarp near{at_.near_late};
+    const Left<16> for_near = weighed(near, q, k, f);
+    store_left(exchange.near, at_.own, for_near);
+    exchange.put_decay(at_.warp, f);
+    __syncthreads();
+    Square of_near;
+    multiply_add(of_near, d_.near, rights(exchange.near, at_.near, 0));
+    g.add(near, for_near, of_near, f);
+    if (!at_.near_late) multiply_add(pairs_.near, for_near, rights_of_rows(exchange.near, at_.near, 0));
+    f.join(near, exchange.decay[at_.warp ^ 1]);
+
+    const OfWarp far{at_.far_late};
+    const Left<16> for_far = weighed(far, q, k, f);
+    store_left(exchange.far, at_.own, for_far);
+    Factors whole = f;  // of the chunk
+    whole.join(far, exchange.decay[at_.warp ^ 2]);
+    whole.join(far, exchange.decay[at_.warp ^ 3]);
+    if constexpr (WithDecay) add_decay_terms(now, q, k, of_state, of_gradient, whole, g.decay);
+#pragma unroll
+    for (int e = 0; e < 8; ++e) {
+      g.query.value[e] += whole.before.value[e] * of_state.value[e];
+      g.key.value[e] += whole.after.value[e] * of_gradient.value[e];
+    }
+    const Left<16> key = weighed(OfWarp{false}, q, k, whole);
+    __syncthreads();
+    Square of_far;
+#pragma unroll
+    for (int j = 0; j < 2; ++j) {
+      multiply_add(of_far, d_.far[j], rights(exchange.far, at_.far + j * 16, 0));
+      if (!at_.far_late) multiply_add(pairs_.far[j], for_far, rights_of_rows(exchange.far, at_.far + j * 16, 0));
+    }
+    g.add(far, for_far, of_far, f);
+    return key;
+  }
+
+  /// What passes the chunk's ends. k_s dk_s of G goes to the tokens behind s: to all, less those up to s.
+  __device__ void add_decay_terms(Slab<S, 2>& now, const Square& q, const Square& k, const Square& of_state,
+                                  const Square& of_gradient, const Factors& whole, Square& terms) {
+    Square to_end;
+#pragma unroll
+    for (int e = 0; e < 8; ++e) {
+      to_end.value[e] = k.value[e] * whole.after.value[e] * of_gradient.value[e];
+      terms.value[e] += q.value[e] * whole.before.value[e] * of_state.value[e] - to_end.value[e];
+    }
+    float sum[4];
+    sum_rows(to_end, sum);
+    float through[2];  // from the chunk's start to its end
+    sum_values(now.state[0], now.state[1], at_.warp, through);
+    const Lane lane;
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const int e = i / 2 * 4 + i % 2;
+      const int column = lane.column_of(e);
+      const float x = __shfl_sync(0xffffffffu, through[i % 2], column / 2);
+      if (lane.row == 0) memory_.decays.passing[at_.warp][column] = sum[i] + whole.all.value[e] * x;
+    }
+  }
+
+  __device__ void sum_over_later_tokens(Square& terms) {
+    const Lane lane;
+    DecayExchange& exchange = memory_.decays;
+    sum_rows_below(terms);
+    if (lane.row == 0)
+#pragma unroll
+      for (int e = 0; e < 8; ++e)
+        if (e / 2 % 2 == 0) exchange.sum[at_.warp][lane.column_of(e)] = terms.value[e];
+    __syncthreads();
+#pragma unroll
+    for (int e = 0; e < 8; ++e) {
+      if (e / 2 % 2 == 1) continue;  // as in the row 8 above
+      const int column = lane.column_of(e);
+      float rest = 0;
+#pragma unroll
+      for (int w = 0; w < chunk / own_rows; ++w) {
+        rest += exchange.passing[w][column];
+        rest += w > at_.warp ? exchange.sum[w][column] : 0.0f;
+      }
+      terms.value[e] += rest;
+      terms.value[e + 2] += rest;
+    }
+  }
+
+  __device__ void store(const Square& x, const Results& to, int n) const {
+    const Lane lane;
+#pragma unroll
+    for (int e = 0; e < 8; e += 2) {
+      const int t = from_.first() + at_.own + lane.row_of(e);
+      if (t >= from_.query.tokens) continue;
+      store_two<S::key_gradient_chunk>(from_.row(to, t) + from_.head * S::key, n * slab + lane.column_of(e), S::key,
+                                       scale_ * x.value[e], scale_ * x.value[e + 1]);
+    }
+  }
+
+  GradientMemory<S>& memory_;
+  const Sources<S>& from_;
+  const Gradients& to_;
+  float scale_;
+  WarpTokens at_;
+  ValuePairs d_;
+  Pairs pairs_;  ///< rows are keys
+  Square d_value_[values / 16];
+};
+
 /// Grid: (chunks, heads, batch). `states` and `state_gradients` are those at the ends of chunks.
 template <class S, bool WithDecay>
 __global__ void __launch_bounds__(threads)
     gradients(Operands<S> o, const BFloat16* states, const BFloat16* state_gradients, Gradients to, int length,
               float scale) {
-  using P = Padded<S>;
-  constexpr bool decays = S::decay != Decay::none;
   extern __shared__ float4 dynamic_memory[];
   auto& memory = *reinterpret_cast<GradientMemory<S>*>(dynamic_memory);
-  Exchange& exchange = memory.exchange;
   const Sources<S> from(o, length);
   const Rows d_output = rows_of<Side::d_output, S>(o, from.sequence, from.head, length);
-  const Lane lane;
-  const int warp = static_cast<int>(threadIdx.x) / 32;
-  const int own = warp * own_rows;
-  const int near = Pairs::near_from(warp);
-  const int far = Pairs::far_from(warp);
-  const bool near_late = warp % 2 == 1;
-  const bool far_late = warp >= 2;
   const auto load = [&](int n) {
-    Slab<S, 2>& to_slab = memory.slabs[n % 2];
-    from.load(to_slab, n);
-    const bool first = from.index == 0;
-    const bool last = from.index == from.ends;
-    load_state(to_slab.state[0], states + (first ? 0 : from.state(from.index - 1) + n * P::slab_numbers), !first);
-    load_state(to_slab.state[1], state_gradients + (last ? 0 : from.state(from.index) + n * P::slab_numbers), !last);
+    Slab<S, 2>& slab = memory.slabs[n % 2];
+    const bool begins = from.index == 0;
+    const bool ends = from.index == from.ends;
+    from.load(slab, n);
+    load_state(slab.state[0], states + (begins ? 0 : from.state(from.index - 1, n)), !begins);
+    load_state(slab.state[1], state_gradients + (ends ? 0 : from.state(from.index, n)), !ends);
   };
   fill_last_columns<S, false>(memory.values);
   fill_last_columns<S, true>(memory.gradients);
@@ -188,159 +361,15 @@ __global__ void __launch_bounds__(threads)
   wait_for_copies<0>();
   __syncthreads();
 
-  const ValuePairs<S> d(memory, warp);
-  Pairs pairs;  // transposed: rows are keys
-  float same[2]{};
-  Square d_value[P::values / 16];
-  for (int n = 0; n < P::slabs; ++n) {
+  ChunkGradient<S, WithDecay> gradient(memory, from, to, scale);
+  for (int n = 0; n < Padded<S>::slabs; ++n) {
     wait_for_copies<0>();
     __syncthreads();
-    if (n + 1 < P::slabs) load(n + 1);
+    if (n + 1 < Padded<S>::slabs) load(n + 1);
     commit_copies();
-    Slab<S, 2>& now = memory.slabs[n % 2];
-    Left<16> key = now.key.template left<16>(own, 0);
-    Square of_state;     // S do
-    Square of_gradient;  // G v
-#pragma unroll
-    for (int c = 0; c < P::values; c += 16) {
-      multiply_add(of_state, memory.gradients.template left<16>(own, c), rights(now.state[0], c, 0));
-      multiply_add(of_gradient, memory.values.template left<16>(own, c), rights(now.state[1], c, 0));
-    }
-    SlabGradients g;
-    if constexpr (decays) {
-      const Square q = unpacked(now.query.template left<16>(own, 0));
-      const Square k = unpacked(key);
-      Factors f(now.decay.template left<16>(own, 0));
-#pragma unroll
-      for (int e = 0; e < 8; ++e) {
-        same[e / 2 % 2] += q.value[e] * k.value[e];
-        g.query.value[e] = d.same[e / 2 % 2] * k.value[e];
-        g.key.value[e] = d.same[e / 2 % 2] * q.value[e];
-      }
-      g.add_bit<0>(pairs.own, d.of_bit[0], q, k, f);
-      f.join<0>();
-      g.add_bit<1>(pairs.own, d.of_bit[1], q, k, f);
-      f.join<1>();
-      g.add_bit<2>(pairs.own, d.of_bit[2], q, k, f);
-      f.join<2>();
-      g.add_bit<3>(pairs.own, d.of_bit[3], q, k, f);
-      f.join<3>();
-      const Left<16> x = weighed(OfWarp{near_late}, q, k, f);
-      store_left(exchange.near, own, x);
-      exchange.put_decay(warp, f);
-      __syncthreads();
-      Square y;
-      multiply_add(y, d.near, rights(exchange.near, near, 0));
-      if (!near_late) multiply_add(pairs.near, x, rights_of_rows(exchange.near, near, 0));
-      g.add(OfWarp{near_late}, x, y, f);
-      f.join(OfWarp{near_late}, exchange.decay[warp ^ 1]);
-      const Left<16> z = weighed(OfWarp{far_late}, q, k, f);
-      store_left(exchange.far, own, z);
-      Factors whole = f;
-      whole.join(OfWarp{far_late}, exchange.decay[warp ^ 2]);
-      whole.join(OfWarp{far_late}, exchange.decay[warp ^ 3]);
-      key = weighed(OfWarp{false}, q, k, whole);
-      if constexpr (WithDecay) {
-        Square passing;
-#pragma unroll
-        for (int e = 0; e < 8; ++e) passing.value[e] = k.value[e] * whole.after.value[e] * of_gradient.value[e];
-#pragma unroll
-        for (int e = 0; e < 8; ++e)
-          g.decay.value[e] += q.value[e] * whole.before.value[e] * of_state.value[e] - passing.value[e];
-        float sum[4];
-        sum_rows(passing, sum);
-        float of_states[2];
-        sum_values(now.state[0], now.state[1], warp, of_states);
-#pragma unroll
-        for (int i = 0; i < 4; ++i) {
-          const int column = lane.column_of(i / 2 * 4 + i % 2);
-          const float s = __shfl_sync(0xffffffffu, of_states[i % 2], column / 2);
-          if (lane.row == 0) memory.passing[warp][column] = sum[i] + whole.all.value[i / 2 * 4 + i % 2] * s;
-        }
-      }
-#pragma unroll
-      for (int e = 0; e < 8; ++e) {
-        g.query.value[e] += whole.before.value[e] * of_state.value[e];
-        g.key.value[e] += whole.after.value[e] * of_gradient.value[e];
-      }
-      __syncthreads();
-      Square of_far;
-#pragma unroll
-      for (int j = 0; j < 2; ++j) {
-        multiply_add(of_far, d.far[j], rights(exchange.far, far + j * 16, 0));
-        if (!far_late) multiply_add(pairs.far[j], z, rights_of_rows(exchange.far, far + j * 16, 0));
-      }
-      g.add(OfWarp{far_late}, z, of_far, f);
-      if constexpr (WithDecay) {
-        sum_rows_below(g.decay);
-        if (lane.row == 0)
-#pragma unroll
-          for (int e = 0; e < 8; ++e)
-            if (e / 2 % 2 == 0) memory.below[warp][lane.column_of(e)] = g.decay.value[e];
-        __syncthreads();
-#pragma unroll
-        for (int i = 0; i < 4; ++i) {
-          const int e = i / 2 * 4 + i % 2;
-          float rest = 0;
-#pragma unroll
-          for (int w = 0; w < chunk / own_rows; ++w) {
-            rest += memory.passing[w][lane.column_of(e)];
-            rest += w > warp ? memory.below[w][lane.column_of(e)] : 0.0f;
-          }
-          g.decay.value[e] += rest;
-          g.decay.value[e + 2] += rest;
-        }
-        SlabGradients::store(g.decay, to.decay, scale, from, from.first() + own, n);
-      }
-    } else {
-      g.query = of_state;
-      g.key = of_gradient;
-      multiply_add(pairs.own, key, rights_of_rows(now.query, own, 0));
-      multiply_add(g.query, d.own, rights(now.key, own, 0));
-      multiply_add(g.key, d.own_transposed, rights(now.query, own, 0));
-      if (near_late) {
-        multiply_add(g.query, d.near, rights(now.key, near, 0));
-      } else {
-        multiply_add(g.key, d.near, rights(now.query, near, 0));
-        multiply_add(pairs.near, key, rights_of_rows(now.query, near, 0));
-      }
-#pragma unroll
-      for (int j = 0; j < 2; ++j) {
-        if (far_late) {
-          multiply_add(g.query, d.far[j], rights(now.key, far + j * 16, 0));
-        } else {
-          multiply_add(g.key, d.far[j], rights(now.query, far + j * 16, 0));
-          multiply_add(pairs.far[j], key, rights_of_rows(now.query, far + j * 16, 0));
-        }
-      }
-    }
-    SlabGradients::store(g.query, to.query, scale, from, from.first() + own, n);
-    SlabGradients::store(g.key, to.key, scale, from, from.first() + own, n);
-#pragma unroll
-    for (int c = 0; c < P::values / 16; ++c) multiply_add(d_value[c], key, rights_of_rows(now.state[1], c * 16, 0));
+    gradient.add_slab(n);
   }
-
-  if constexpr (decays)
-#pragma unroll
-    for (float& x : same) x = lane_sum<4>(x);
-#pragma unroll
-  for (int e = 0; e < 8; ++e) {
-    if (decays && lane.row_of(e) == lane.column_of(e)) pairs.own.value[e] = same[e / 2 % 2];
-    if (lane.row_of(e) > lane.column_of(e)) pairs.own.value[e] = 0;
-  }
-  const auto mix = [&](const Square& p, int row) {
-    const Left<16> left = rounded(p);
-#pragma unroll
-    for (int c = 0; c < P::values / 16; ++c) multiply_add(d_value[c], left, rights(memory.gradients, row, c * 16));
-  };
-  mix(pairs.own, own);
-  if (!near_late) mix(pairs.near, near);
-  if (!far_late) {
-    mix(pairs.far[0], far);
-    mix(pairs.far[1], far + 16);
-  }
-  __syncthreads();
-  store_values<S, S::value_gradient_chunk, false>(d_value, scale, to.value, from, memory.gradients, own);
+  gradient.store_value_gradients();
 }
 
 }  // namespace mad::cuda::recurrence_chunks
