@@ -1,21 +1,22 @@
 // Copyright 2026 The mad authors. SPDX-License-Identifier: Apache-2.0
 /// \file
-/// The gradients of a chunk, from the state S at its start and the gradient G of that at its end. With P as in the
-/// forward pass, W[t,s] = w_{s+1} ... w_t per key channel, and D[t,s] = do_t . v_s for s <= t,
+/// The gradients of a chunk, from the state S at its start and the gradient G, without the scale, of that at its end.
+/// With P as in the forward pass, W[t,s] = w_{s+1} ... w_t per key channel, and D[t,s] = do_t . v_s for s <= t,
 ///
-///     dq_t = scale (w_1 ... w_t S do_t + sum_s D[t,s] W[t,s] k_s)
-///     dk_s = scale (w_{s+1} ... w_C G v_s + sum_t D[t,s] W[t,s] q_t)
+///     dq_t = scale (x_t + sum_s D[t,s] W[t,s] k_s)     x_t = w_1 ... w_t S do_t
+///     dk_s = scale (y_s + sum_t D[t,s] W[t,s] q_t)     y_s = w_{s+1} ... w_C G v_s
 ///     dv_s = scale ((w_{s+1} ... w_C k_s) G + sum_t P[t,s] do_t)
 ///
-/// and the gradient of the log decay at token u sums what of the outputs passes w_u: with w_1 ... w_C rowsum(G * S),
+/// The gradient of the log decay at token u sums what passes w_u on its way to an output:
 ///
-///     da_u = w_1 ... w_C rowsum(G * S) + sum_{s<u} k_s dk_s of G + sum_{t>=u} q_t dq_t of S
-///            + scale sum_{s<u<=t} D[t,s] q_t W[t,s] k_s
+///     da_u = scale (w_1 ... w_C rowsum(G * S) + sum_{s<u} k_s y_s + sum_{t>=u} q_t x_t
+///                   + sum_{s<u<=t} D[t,s] q_t W[t,s] k_s)
 ///
-/// The last sum is that over all t >= u of t's terms of q_t dq_t - k_t dk_t, in which those of t = s are left out. D is
-/// symmetrical for this purpose: a token x weighed for one bit of its number (linear_recurrence_chunks_decay.cuh)
-/// gets y = sum D x of the others, which is its part of dq where it is late, and of dk where it is early, but for the
-/// factor that it was weighed with; and both sums of x * y over a block's halves are the same to the last bits.
+/// in which the last sum is that of t's terms in q_t dq_t - k_t dk_t over all t >= u, those of t = s left out. D counts
+/// as symmetric: a token z weighed for one bit of its number (linear_recurrence_chunks_decay.cuh) gets r = sum D z of
+/// the others, its part of dq where it is late and of dk where it is early, but for the factor that it was weighed
+/// with. The sums of z * r over the late and the early half of a block are equal to the last bits, so that nothing is
+/// lost where they cancel.
 #pragma once
 
 #include <mad/cuda/linear_recurrence_chunks_forward.cuh>

@@ -126,17 +126,20 @@ __device__ inline void load_rows(Tile<Count, Width>& to, const Rows& from, int f
 template <int C, int Columns, int Count, int Width>
 __device__ inline void store_rows(Tile<Count, Width>& tile, int r, BFloat16* to, std::size_t stride, int count) {
   const auto store_by = [&](auto part) {
-    constexpr int size = sizeof(part) / sizeof(BFloat16);
+    using Part = decltype(part);
+    constexpr int size = sizeof(Part) / sizeof(BFloat16);
     constexpr int parts = Columns / size;
+#pragma unroll 8
     for (int i = static_cast<int>(threadIdx.x) % 32; i < own_rows * parts; i += 32) {
       const int c = i % parts * size;
       if (i / parts < count)
-        *reinterpret_cast<decltype(part)*>(to + i / parts * stride + c) =
-            *reinterpret_cast<const decltype(part)*>(tile.row(r + i / parts) + c);
+        *reinterpret_cast<Part*>(to + i / parts * stride + c) =
+            *reinterpret_cast<const Part*>(tile.row(r + i / parts) + c);
     }
   };
-  if (Columns % 8 == 0 && (C == 8 || is_aligned(to, stride)))
-    store_by(mad::cuda::Chunk < BFloat16, Columns % 8 == 0 ? 8 : C > {});
+  constexpr int most = Columns % 8 == 0 ? 8 : C;
+  if (most == C || is_aligned(to, stride))
+    store_by(mad::cuda::Chunk<BFloat16, most>{});
   else
     store_by(mad::cuda::Chunk<BFloat16, C>{});
 }

@@ -1,9 +1,10 @@
 // Copyright 2026 The mad authors. SPDX-License-Identifier: Apache-2.0
 /// \file
-/// The states of a recurrence at the ends of its chunks, and their gradients, which are the same with time reversed:
+/// The states of a recurrence at the ends of its chunks, and their gradients, which are the same with time reversed.
+/// For a chunk of C tokens with the state S at its start and S' at its end, and their gradients G and G',
 ///
-///     S' = diag(w_1 ... w_C) S + sum_s (w_{s+1} ... w_C k_s)^T v_s     a chunk of C tokens, S at its start, S' at its
-///     end G  = diag(w_1 ... w_C) G' + sum_t (w_1 ... w_t q_t)^T do_t       G' at its end, G at its start
+///     S' = diag(w_1 ... w_C) S + sum_s (w_{s+1} ... w_C k_s)^T v_s
+///     G = diag(w_1 ... w_C) G' + sum_t (w_1 ... w_t q_t)^T do_t
 #pragma once
 
 #include <mad/cuda/linear_recurrence_chunks_layout.cuh>
@@ -11,15 +12,15 @@
 
 namespace mad::cuda::recurrence_chunks {
 
-inline constexpr int walkers = 4;         ///< warps of a block, each with a slab of the state
-inline constexpr int stride = chunk / 2;  ///< tokens of a step
+inline constexpr int walkers = 4;              ///< warps of a block, each with a slab of the state
+inline constexpr int step_tokens = chunk / 2;  ///< tokens of a step
 
 /// A step's numbers in shared memory.
 template <class S>
 struct Step {
-  Tile<stride, Padded<S>::values> values;
-  Tile<stride, slab> keys[walkers];
-  Tile<stride, slab> decays[S::decay == Decay::none ? 1 : walkers];
+  Tile<step_tokens, Padded<S>::values> values;
+  Tile<step_tokens, slab> keys[walkers];
+  Tile<step_tokens, slab> decays[S::decay == Decay::none ? 1 : walkers];
 };
 
 template <class S>
@@ -31,8 +32,8 @@ constexpr std::size_t states_bytes() {
 /// those from the step's start to them. Lane l has channel l mod 16 of one half of the tokens. Returns the decay of the
 /// whole step.
 template <bool Backwards>
-__device__ inline float weigh(Tile<stride, slab>& keys, Tile<stride, slab>& decays) {
-  constexpr int half = stride / 2;
+__device__ inline float weigh(Tile<step_tokens, slab>& keys, Tile<step_tokens, slab>& decays) {
+  constexpr int half = step_tokens / 2;
   const int lane = static_cast<int>(threadIdx.x) % 32;
   const int channel = lane % slab;
   const int first = lane / slab * half;
@@ -60,14 +61,17 @@ __device__ void walk(const Operands<S>& o, Step<S> (&steps)[2], BFloat16* states
   const int warp = static_cast<int>(threadIdx.x) / 32;
   const int first_slab = static_cast<int>(blockIdx.x) * walkers;
   const int ends = chunks(length) - 1;
-  const int count = ends * (chunk / stride);
-  const Rows keys = rows_of < Backwards ? Side::query : Side::key, S > (o, sequence, head, length);
-  const Rows values = rows_of < Backwards ? Side::d_output : Side::value, S > (o, sequence, head, length);
+  const int count = ends * (chunk / step_tokens);
+  constexpr Side key = Backwards ? Side::query : Side::key;
+  constexpr Side value = Backwards ? Side::d_output : Side::value;
+  constexpr int value_chunk = Backwards ? S::output_chunk : S::value_chunk;
+  const Rows keys = rows_of<key, S>(o, sequence, head, length);
+  const Rows values = rows_of<value, S>(o, sequence, head, length);
   const Rows decays = decays_of<S>(o, sequence, head, length);
   const auto load = [&](int i) {
     Step<S>& to = steps[i % 2];
-    const int first = Backwards ? (ends + 1) * chunk - (i + 1) * stride : i * stride;
-    load_rows<Backwards ? S::output_chunk : S::value_chunk, S::value, S::value>(to.values, values, first, 0);
+    const int first = Backwards ? (ends + 1) * chunk - (i + 1) * step_tokens : i * step_tokens;
+    load_rows<value_chunk, S::value, S::value>(to.values, values, first, 0);
     if constexpr (Backwards) load_normaliser<S>(to.values, values, head, first);
 #pragma unroll
     for (int w = 0; w < walkers; ++w) {
@@ -105,13 +109,13 @@ __device__ void walk(const Operands<S>& o, Step<S> (&steps)[2], BFloat16* states
       }
     }
 #pragma unroll
-    for (int t = 0; t < stride; t += 16) {
+    for (int t = 0; t < step_tokens; t += 16) {
       const Rights right = rights(now.keys[warp], t, 0);
 #pragma unroll
       for (int m = 0; m < P::values / 16; ++m) multiply_add(state[m], transposed_left(now.values, t, m * 16), right);
     }
-    if ((i + 1) % (chunk / stride) != 0) continue;
-    const int end = Backwards ? ends - 1 - i / (chunk / stride) : i / (chunk / stride);
+    if ((i + 1) % (chunk / step_tokens) != 0) continue;
+    const int end = Backwards ? ends - 1 - i / (chunk / step_tokens) : i / (chunk / step_tokens);
     BFloat16* to = states + ((static_cast<std::size_t>(sequence) * S::heads + head) * ends + end) * P::state_numbers +
                    (first_slab + warp) * P::slab_numbers;
 #pragma unroll
@@ -141,6 +145,7 @@ __global__ void __launch_bounds__(threads, 4)
     walk<S, true>(o, steps, gradients, head, sequence, length);
 }
 
+/// A sequence of one chunk needs no states.
 template <class S>
 dim3 states_grid(const Shape& shape, int directions) {
   if (chunks(shape.length) == 1) return dim3(0);
