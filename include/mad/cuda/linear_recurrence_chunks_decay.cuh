@@ -79,20 +79,21 @@ struct Factors {
 #pragma unroll
     for (int e = 0; e < 8; ++e)
       other[e] = Bit == 3 ? all.value[e ^ 2] : __shfl_xor_sync(0xffffffffu, all.value[e], 4 << (Bit % 3));
-    join(InWarp<Bit>(), other);
+    join_with(InWarp<Bit>(), other);
   }
-  /// Joins the blocks of warps; `decay` is that of the other block for each channel of the slab.
-  __device__ void join(OfWarp place, const float* decay) {
+  /// Joins the blocks of warps; `decay` is that of the other block, or of its two halves, for each channel of the slab.
+  template <class... Decays>
+  __device__ void join(OfWarp place, const Decays&... decay) {
     const Lane lane;
     float other[8];
 #pragma unroll
-    for (int e = 0; e < 8; ++e) other[e] = decay[lane.column_of(e)];
-    join(place, other);
+    for (int e = 0; e < 8; ++e) other[e] = (decay[lane.column_of(e)] * ...);
+    join_with(place, other);
   }
 
 private:
   template <class Place>
-  __device__ void join(const Place& place, const float (&other)[8]) {
+  __device__ void join_with(const Place& place, const float (&other)[8]) {
     place([&](int e) { before.value[e] *= other[e]; }, [&](int e) { after.value[e] *= other[e]; });
 #pragma unroll
     for (int e = 0; e < 8; ++e) all.value[e] *= other[e];
@@ -161,15 +162,22 @@ struct Exchange {
   }
 };
 
-/// Of a square's columns the sums over its rows, in all lanes, in the order of its first row.
-__device__ inline void sum_rows(const Square& x, float (&sum)[4]) {
+/// A number for each of a lane's columns, in the order of the square's entries of the lane's first row.
+struct Columns {
+  float value[4];
+  __device__ static constexpr int entry(int i) { return i / 2 * 4 + i % 2; }
+};
+/// Sums over rows, in all lanes.
+__device__ inline Columns sum_rows(const Square& x) {
+  Columns sum;
 #pragma unroll
   for (int i = 0; i < 4; ++i) {
-    const int e = i / 2 * 4 + i % 2;
-    sum[i] = x.value[e] + x.value[e + 2];
+    const int e = Columns::entry(i);
+    sum.value[i] = x.value[e] + x.value[e + 2];
 #pragma unroll
-    for (int offset = 4; offset < 32; offset *= 2) sum[i] += __shfl_xor_sync(0xffffffffu, sum[i], offset);
+    for (int offset = 4; offset < 32; offset *= 2) sum.value[i] += __shfl_xor_sync(0xffffffffu, sum.value[i], offset);
   }
+  return sum;
 }
 
 /// Replaces rows by sums of them and all rows below.

@@ -179,8 +179,7 @@ __device__ inline Left<16> multiply_slab(Slab<S, 1>& now, Exchange& exchange, co
     const OfWarp far{at.far_late};
     const Left<16> for_far = weighed(far, q, k, f);
     store_left(exchange.far, at.own, for_far);
-    f.join(far, exchange.decay[at.warp ^ 2]);
-    f.join(far, exchange.decay[at.warp ^ 3]);
+    f.join(far, exchange.decay[at.warp ^ 2], exchange.decay[at.warp ^ 3]);
     __syncthreads();
     if (at.far_late)
 #pragma unroll

@@ -23,10 +23,10 @@
 
 namespace mad::cuda::recurrence_chunks {
 
-/// What the warps tell each other about the gradient of a slab of log decays.
+/// What the warps tell each other about the gradient of a slab of log decays: a warp's part of it for its own tokens
+/// and later ones, and for the tokens of earlier warps.
 struct DecayExchange {
-  float passing[chunk / own_rows][slab];  ///< of a warp's tokens and values: parts that are equal for all tokens
-  float sum[chunk / own_rows][slab];      ///< of a warp's tokens: the terms that are summed over later tokens
+  float2 part[2][chunk / own_rows][slab / 2];
 };
 
 template <class S>
@@ -165,9 +165,10 @@ public:
       g.key = of_gradient;
       add_pairs_of(now, key, g);
     } else {
-      key = add_decayed_pairs_of(now, of_state, of_gradient, g);
+      Columns passing;
+      key = add_decayed_pairs_of(now, of_state, of_gradient, g, passing);
       if constexpr (WithDecay) {
-        sum_over_later_tokens(g.decay);
+        sum_over_later_tokens(g.decay, passing);
         store(g.decay, to_.decay, n);
       }
     }
@@ -211,7 +212,7 @@ private:
   }
 
   __device__ Left<16> add_decayed_pairs_of(Slab<S, 2>& now, const Square& of_state, const Square& of_gradient,
-                                           SlabGradients& g) {
+                                           SlabGradients& g, Columns& passing) {
     Exchange& exchange = memory_.exchange;
     const Square q = unpacked(now.query.template left<16>(at_.own, 0));
     const Square k = unpacked(now.key.template left<16>(at_.own, 0));
@@ -246,9 +247,8 @@ private:
     const Left<16> for_far = weighed(far, q, k, f);
     store_left(exchange.far, at_.own, for_far);
     Factors whole = f;  // of the chunk
-    whole.join(far, exchange.decay[at_.warp ^ 2]);
-    whole.join(far, exchange.decay[at_.warp ^ 3]);
-    if constexpr (WithDecay) add_decay_terms(now, q, k, of_state, of_gradient, whole, g.decay);
+    whole.join(far, exchange.decay[at_.warp ^ 2], exchange.decay[at_.warp ^ 3]);
+    if constexpr (WithDecay) passing = add_decay_terms(now, q, k, of_state, of_gradient, whole, g.decay);
 #pragma unroll
     for (int e = 0; e < 8; ++e) {
       g.query.value[e] += whole.before.value[e] * of_state.value[e];
@@ -266,61 +266,72 @@ private:
     return key;
   }
 
-  /// What passes the chunk's ends. k_s dk_s of G goes to the tokens behind s: to all, less those up to s.
-  __device__ void add_decay_terms(Slab<S, 2>& now, const Square& q, const Square& k, const Square& of_state,
-                                  const Square& of_gradient, const Factors& whole, Square& terms) {
+  /// What passes the chunk's ends. k_s y_s goes to the tokens behind s: to all, less those up to s. Returns the parts
+  /// that are equal for all tokens, of the lane's columns.
+  __device__ Columns add_decay_terms(Slab<S, 2>& now, const Square& q, const Square& k, const Square& of_state,
+                                     const Square& of_gradient, const Factors& whole, Square& terms) {
     Square to_end;
 #pragma unroll
     for (int e = 0; e < 8; ++e) {
       to_end.value[e] = k.value[e] * whole.after.value[e] * of_gradient.value[e];
       terms.value[e] += q.value[e] * whole.before.value[e] * of_state.value[e] - to_end.value[e];
     }
-    float sum[4];
-    sum_rows(to_end, sum);
+    Columns sum = sum_rows(to_end);
     float through[2];  // from the chunk's start to its end
     sum_values(now.state[0], now.state[1], at_.warp, through);
     const Lane lane;
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
-      const int e = i / 2 * 4 + i % 2;
-      const int column = lane.column_of(e);
-      const float x = __shfl_sync(0xffffffffu, through[i % 2], column / 2);
-      if (lane.row == 0) memory_.decays.passing[at_.warp][column] = sum[i] + whole.all.value[e] * x;
+      const int e = Columns::entry(i);
+      sum.value[i] += whole.all.value[e] * __shfl_sync(0xffffffffu, through[i % 2], lane.column_of(e) / 2);
     }
+    return sum;
   }
 
-  __device__ void sum_over_later_tokens(Square& terms) {
+  __device__ void sum_over_later_tokens(Square& terms, const Columns& passing) {
     const Lane lane;
-    DecayExchange& exchange = memory_.decays;
+    auto& part = memory_.decays.part;
     sum_rows_below(terms);
-    if (lane.row == 0)
+    if (lane.row == 0) {
 #pragma unroll
-      for (int e = 0; e < 8; ++e)
-        if (e / 2 % 2 == 0) exchange.sum[at_.warp][lane.column_of(e)] = terms.value[e];
+      for (int i = 0; i < 4; i += 2) {
+        const int e = Columns::entry(i);
+        const int column = lane.column_of(e) / 2;
+        const float2 p{passing.value[i], passing.value[i + 1]};
+        part[0][at_.warp][column] = p;
+        part[1][at_.warp][column] = {p.x + terms.value[e], p.y + terms.value[e + 1]};
+      }
+    }
     __syncthreads();
 #pragma unroll
-    for (int e = 0; e < 8; ++e) {
-      if (e / 2 % 2 == 1) continue;  // as in the row 8 above
-      const int column = lane.column_of(e);
-      float rest = 0;
+    for (int i = 0; i < 4; i += 2) {
+      const int e = Columns::entry(i);
+      float2 rest{0, 0};
 #pragma unroll
       for (int w = 0; w < chunk / own_rows; ++w) {
-        rest += exchange.passing[w][column];
-        rest += w > at_.warp ? exchange.sum[w][column] : 0.0f;
+        const float2 p = part[w > at_.warp][w][lane.column_of(e) / 2];
+        rest.x += p.x;
+        rest.y += p.y;
       }
-      terms.value[e] += rest;
-      terms.value[e + 2] += rest;
+#pragma unroll
+      for (int h = 0; h < 4; h += 2) {
+        terms.value[e + h] += rest.x;
+        terms.value[e + h + 1] += rest.y;
+      }
     }
   }
 
   __device__ void store(const Square& x, const Results& to, int n) const {
     const Lane lane;
 #pragma unroll
-    for (int e = 0; e < 8; e += 2) {
-      const int t = from_.first() + at_.own + lane.row_of(e);
+    for (int h = 0; h < 2; ++h) {
+      const int t = from_.first() + at_.own + lane.row_of(2 * h);
+      BFloat16* row = from_.row(to, t) + from_.head * S::key;
       if (t >= from_.query.tokens) continue;
-      store_two<S::key_gradient_chunk>(from_.row(to, t) + from_.head * S::key, n * slab + lane.column_of(e), S::key,
-                                       scale_ * x.value[e], scale_ * x.value[e + 1]);
+#pragma unroll
+      for (int e = 2 * h; e < 8; e += 4)
+        store_two<S::key_gradient_chunk>(row, n * slab + lane.column_of(e), S::key, scale_ * x.value[e],
+                                         scale_ * x.value[e + 1]);
     }
   }
 
