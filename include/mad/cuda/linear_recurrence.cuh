@@ -3,8 +3,9 @@
 /// The linear recurrence with a matrix state and its gradients on the device.
 #pragma once
 
+#include <mad/cuda/linear_recurrence_chunks_gradient.cuh>
+#include <mad/cuda/linear_recurrence_chunks_states.cuh>
 #include <mad/cuda/linear_recurrence_gradient.cuh>
-#include <mad/cuda/linear_recurrence_pairs.cuh>
 #include <mad/cuda/sum.cuh>
 #include <mad/ops/linear_recurrence.hpp>
 
@@ -133,22 +134,30 @@ template <>
 struct Kernel<&ops::linear_recurrence_op> {
   template <class C>
   static void run(const C& call) {
-    namespace d = recurrence_detail;
-    using D = d::Description<C, 0>;
-    using S = typename D::S;
-    using T = typename D::T;
-    if constexpr (recurrence_pairs::fits<S, T>) {
-      const auto out = call.out();
-      call.queue().launch("linear attention", recurrence_pairs::forward<S>,
-                          recurrence_pairs::grid(call.shape(), S::heads), dim3(recurrence_pairs::threads), 0,
-                          D::operands(call), out.data, out.stride, call.shape().length,
-                          C::node.number[ops::linear_recurrence::scale]);
-    } else {
+    using D = recurrence_detail::Description<C, 0>;
+    if constexpr (recurrence_chunks::fits<typename D::S, typename D::T>)
+      chunked<D>(call);
+    else
       sweep<D>(call);
-    }
   }
 
 private:
+  template <class D, class C>
+  static void chunked(const C& call) {
+    namespace c = recurrence_chunks;
+    using S = typename D::S;
+    Queue& queue = call.queue();
+    const Shape& shape = call.shape();
+    const auto out = call.out();
+    BFloat16* states = c::take_states<S>(queue, shape);
+    queue.launch("the states of a linear recurrence", c::walk_states<S, false>, c::states_grid<S>(shape, 1),
+                 dim3(c::threads), c::states_bytes<S>(), D::operands(call), states, nullptr, shape.length);
+    queue.launch("the chunks of a linear recurrence", c::outputs<S>, c::grid<S>(shape), dim3(c::threads),
+                 sizeof(c::ForwardMemory<S>), D::operands(call), states,
+                 c::Results{out.data, static_cast<std::size_t>(out.stride)}, shape.length,
+                 C::node.number[ops::linear_recurrence::scale]);
+  }
+
   template <class D, class C>
   static void sweep(const C& call) {
     namespace d = recurrence_detail;
@@ -169,29 +178,33 @@ template <>
 struct Kernel<&ops::linear_recurrence_gradient_op> {
   template <class C>
   static void run(const C& call) {
-    namespace d = recurrence_detail;
-    using D = d::Description<C, 1>;
-    if constexpr (recurrence_pairs::fits<typename D::S, typename D::T>)
-      pairs<D>(call);
+    using D = recurrence_detail::Description<C, 1>;
+    if constexpr (recurrence_chunks::fits<typename D::S, typename D::T>)
+      chunked<D>(call);
     else
       sweeps<D>(call);
   }
 
 private:
   template <class D, class C>
-  static void pairs(const C& call) {
-    namespace p = recurrence_pairs;
+  static void chunked(const C& call) {
+    namespace c = recurrence_chunks;
+    namespace a = ops::linear_recurrence;
     using S = typename D::S;
+    constexpr bool with_decay = C::node.attribute[a::decay_gradient] != 0;
+    Queue& queue = call.queue();
     const Shape& shape = call.shape();
-    const double scale = C::node.number[ops::linear_recurrence::scale];
-    const auto d_query = call.template out<0>();
-    const auto d_key = call.template out<1>();
-    const auto d_value = call.template out<2>();
-    call.queue().launch("the queries' gradient of linear attention", p::query_gradient<S>, p::grid(shape, S::heads),
-                        dim3(p::threads), 0, D::operands(call), d_query.data, d_query.stride, shape.length, scale);
-    call.queue().launch("the keys' gradient of linear attention", p::key_gradient<S>, p::grid(shape, S::heads),
-                        dim3(p::threads), 0, D::operands(call), d_key.data, d_key.stride, d_value.data, d_value.stride,
-                        shape.length, scale);
+    const auto rows = [](const auto& view) { return c::Results{view.data, static_cast<std::size_t>(view.stride)}; };
+    c::Gradients to{rows(call.template out<0>()), rows(call.template out<1>()), rows(call.template out<2>()), {}};
+    if constexpr (with_decay) to.decay = rows(call.template out<3>());
+    BFloat16* states = c::take_states<S>(queue, shape);
+    BFloat16* state_gradients = c::take_states<S>(queue, shape);
+    queue.launch("the states of a linear recurrence and their gradients", c::walk_states<S, true>,
+                 c::states_grid<S>(shape, 2), dim3(c::threads), c::states_bytes<S>(), D::operands(call), states,
+                 state_gradients, shape.length);
+    queue.launch("the gradients of the chunks of a linear recurrence", c::gradients<S, with_decay>, c::grid<S>(shape),
+                 dim3(c::threads), sizeof(c::GradientMemory<S>), D::operands(call), states, state_gradients, to,
+                 shape.length, C::node.number[a::scale]);
   }
 
   template <class D, class C>

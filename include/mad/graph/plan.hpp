@@ -141,9 +141,13 @@ private:
   }
   constexpr void place_next(int i, Space space) {
     int& columns = plan_.arenas.columns[static_cast<int>(space)][static_cast<int>(g_.nodes[i].domain)];
+    columns = aligned(columns, g_.nodes[i].width);
     place(i, space, columns);
     columns += g_.nodes[i].width;
   }
+  /// The next column at which a value of \p width columns may begin: one of whole groups of eight at such a group, so
+  /// that an odd width before it does not keep it from being read in groups.
+  static constexpr int aligned(int base, int width) { return width % 8 == 0 ? (base + 7) / 8 * 8 : base; }
 
   constexpr void place_fixed() {
     for (int i = 0; i < g_.size; ++i) {
@@ -214,7 +218,9 @@ private:
 
   constexpr void first_fit(int i) {
     const Node& n = g_.nodes[i];
-    if ((passes_ & reuse) == 0) return add_block(i, next_base_[static_cast<int>(n.domain)]);
+    int& next = next_base_[static_cast<int>(n.domain)];
+    next = aligned(next, n.width);
+    if ((passes_ & reuse) == 0) return add_block(i, next);
     int base = 0;
     bool moved = true;
     while (moved) {
@@ -222,7 +228,7 @@ private:
       for (int b = 0; b < block_count_; ++b) {
         if (g_.nodes[blocks_[b].owner].domain != n.domain) continue;
         if (base < blocks_[b].base + blocks_[b].width && blocks_[b].base < base + n.width) {
-          base = blocks_[b].base + blocks_[b].width;
+          base = aligned(blocks_[b].base + blocks_[b].width, n.width);
           moved = true;
         }
       }

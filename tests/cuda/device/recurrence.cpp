@@ -17,6 +17,14 @@ void compare_exactly() {
   compare<Net, 64, Norm::layer_norm>({.batch = 5, .length = 128, .vocab_size = 33});
 }
 
+/// In bfloat16 wide states take chunks of 64 tokens, of which a warp has 16.
+template <class Net, int Width>
+void compare_chunks() {
+  if (no_device()) return;
+  for (const Index length : {15, 16, 17, 63, 64, 65, 127, 129, 193})
+    compare<Net, Width, Norm::layer_norm>({.precision = Precision::mixed, .batch = 1, .length = length});
+}
+
 }  // namespace
 
 TEST_CASE("gated linear attention on the device agrees with the CPU") {
@@ -55,10 +63,22 @@ TEST_CASE("gated linear attention with a single head on the device agrees with t
   compare_shapes<WideGatedAlone, 128, Norm::layer_norm>();
 }
 
+TEST_CASE("recurrences of wide states and strong decays on the device agree with the CPU") {
+  compare_shapes<WideRecurrencesAlone, 64, Norm::layer_norm>();
+}
+
+TEST_CASE("recurrences in chunks of every length on the device agree with the CPU") {
+  compare_chunks<WideLinearAlone, 128>();
+  compare_chunks<WideGatedAlone, 128>();
+  compare_chunks<WideRecurrencesAlone, 64>();
+}
+
 TEST_CASE("recurrences over long sequences on the device agree with the CPU") {
   if (no_device()) return;
   for (const Precision precision : {Precision::exact, Precision::mixed}) {
     compare<NormalisedAlone, 64, Norm::layer_norm>({.precision = precision, .batch = 2, .length = 1030});
     compare<PlainRecurrencesAlone, 64, Norm::layer_norm>({.precision = precision, .batch = 1, .length = 1021});
+    compare<WideLinearAlone, 128, Norm::layer_norm>({.precision = precision, .batch = 1, .length = 1025});
+    compare<WideGatedAlone, 128, Norm::layer_norm>({.precision = precision, .batch = 1, .length = 1022});
   }
 }

@@ -47,6 +47,22 @@ struct PlainRecurrences {
   }
 };
 
+/// Wide states whose keys and values are no multiples of 16 or 8 columns: decays of tokens and channels, half of them
+/// so strong that little is left after one token, and two heads without.
+struct WideRecurrences {
+  static constexpr std::string_view name = "wide-recurrences";
+  static constexpr Value forward(Value x) {
+    const Value q = linear(x, 72, "q_proj");
+    const Value k = linear(x, 72, "k_proj");
+    const Value v = linear(x, 36, "v_proj");
+    const Value decay = softplus(linear(x, 72, "decay_proj"));
+    const Value log_decay = concat(slice(decay, 0, 36) * -0.1, slice(decay, 36, 36) * -8.0);
+    const Value forgetful = linear_recurrence(q, k, v, log_decay, {.scale = 0.2});
+    const Value plain = linear_recurrence(concat(q, k), concat(k, q), concat(v, v), {.heads = 2, .scale = 0.05});
+    return linear(concat(forgetful, plain), x.width(), "out_proj");
+  }
+};
+
 // One layer each: normed heads make gradients sensitive to every rounding before.
 using GatedAlone = Stack<GLA>;
 using ExpandedAlone = Stack<HGRN2>;
@@ -59,5 +75,6 @@ using GroupedMamba2Alone = Stack<GroupedMamba2>;
 using PlainRecurrencesAlone = Stack<PlainRecurrences>;
 using WideLinearAlone = Stack<SingleHeadEluLinearAttn>;
 using WideGatedAlone = Stack<SingleHeadGLA>;
+using WideRecurrencesAlone = Stack<WideRecurrences>;
 
 }  // namespace mad::testing

@@ -12,5 +12,8 @@ template std::unique_ptr<DeviceModel> make_device_model<WideLinearAlone, 128, No
 template std::unique_ptr<DeviceModel> make_device_model<WideGatedAlone, 128, Norm::layer_norm>(Precision,
                                                                                                const ModelOptions&,
                                                                                                std::uint64_t);
+template std::unique_ptr<DeviceModel> make_device_model<WideRecurrencesAlone, 64, Norm::layer_norm>(Precision,
+                                                                                                    const ModelOptions&,
+                                                                                                    std::uint64_t);
 
 }  // namespace mad::testing
