@@ -182,8 +182,7 @@ struct KeyGradient {
 };
 
 /// dk and dv; queries and keys are turned already. A warp's own keys, and values where possible, stay in registers
-/// as left factors.
-/// Grid: see `Place`.
+/// as left factors. Grid: see `Place`.
 template <int Width>
 __global__ void __launch_bounds__(threads, KeyGradient<Width>::at_once)
     key_gradient(AttentionSizes n, Operands of, const __grid_constant__ Gradients g) {

@@ -127,9 +127,9 @@ __device__ void hide_unseen(Sums (&score)[Blocks][Columns], int distance, int wi
     for (int j = 0; j < Columns; ++j)
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
-        const int own = distance + m * 16 + i / 2 * 8 - j * 8 - i % 2;
+        const int apart = distance + m * 16 + i / 2 * 8 - j * 8 - i % 2;
         // From the key to the query: 0 to `window`.
-        if (static_cast<unsigned>(RowsAreKeys ? -own : own) > static_cast<unsigned>(window))
+        if (static_cast<unsigned>(RowsAreKeys ? -apart : apart) > static_cast<unsigned>(window))
           score[m][j].value[i] = -INFINITY;
       }
 }
