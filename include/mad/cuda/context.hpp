@@ -189,6 +189,8 @@ struct Call {
   const typename P::Activation* factor() const {
     return locate_factor(context, places[K]);
   }
+  /// True if the result is added to a parameter's gradient: nothing in the step's plan reads it.
+  bool adds_to_parameter() const { return places[node.operands].space == Space::parameter_gradient; }
   /// Where the node reads and writes.
   std::span<const Place> read() const { return {places, static_cast<std::size_t>(node.operands)}; }
   std::span<const Place> written() const {

@@ -6,6 +6,7 @@
 
 #include <mad/cuda/row_sum.cuh>
 #include <mad/cuda/weight_gradients.cuh>
+#include <mad/cuda/weight_gradients_exact.cuh>
 
 #include <algorithm>
 #include <type_traits>
@@ -21,39 +22,76 @@ inline constexpr Index most_rows = Index{1} << 15;
 inline bool wanted(const Queue& queue, Index rows) { return queue.defers() && rows <= most_rows; }
 
 /// True if two products add to the same place: one kernel must not do both.
-inline bool collide(const WeightGradient& a, const WeightGradient& b) {
-  return a.d_weight == b.d_weight || (a.d_bias != nullptr && a.d_bias == b.d_bias);
+template <class T>
+bool collide(const WeightGradientOf<T>& a, const WeightGradientOf<T>& b) {
+  return (a.d_weight != nullptr && a.d_weight == b.d_weight) || (a.d_bias != nullptr && a.d_bias == b.d_bias);
 }
 
-/// The sums over rows that found no product to go along with, then the products, as many at a time as one kernel takes.
-inline void start(Queue& queue) {
-  const Index rows = queue.deferred_rows();
-  std::vector<WeightGradient> group;
-  const auto start_group = [&] {
-    queue.release();
-    add_weight_gradients(queue, group, rows);
-    group.clear();
-  };
-  for (const WeightGradient& g : queue.all_deferred()) {
-    if (g.x != nullptr) continue;
-    queue.release();
-    add_row_sums<BFloat16>(queue, {g.dy, static_cast<Index>(g.dy_stride)}, rows, g.out, g.d_bias);
-  }
-  for (const WeightGradient& g : queue.all_deferred()) {
-    if (g.x == nullptr) continue;
-    const bool alone = std::any_of(group.begin(), group.end(), [&](const WeightGradient& o) { return collide(o, g); });
-    if (alone || group.size() == most_weight_gradients) start_group();
+/// Calls start(group) for gradients that fulfil \p belongs, as many at a time as \p most and as have places of their
+/// own.
+template <class T, class Belongs, class Start>
+void in_groups(const std::vector<WeightGradientOf<T>>& all, std::size_t most, const Belongs& belongs,
+               const Start& start) {
+  std::vector<WeightGradientOf<T>> group;
+  for (const WeightGradientOf<T>& g : all) {
+    if (!belongs(g)) continue;
+    const auto meets = [&](const WeightGradientOf<T>& o) { return collide(o, g); };
+    if (group.size() == most || std::any_of(group.begin(), group.end(), meets)) {
+      start(group);
+      group.clear();
+    }
     group.push_back(g);
   }
-  if (!group.empty()) start_group();
+  if (!group.empty()) start(group);
+}
+
+/// The sums over rows that found no product to go along with, then the products.
+inline void start(Queue& queue, const DeferredGradients<BFloat16>& deferred) {
+  const auto is_product = [](const WeightGradient& g) { return g.x != nullptr; };
+  const auto is_sum = [](const WeightGradient& g) { return g.x == nullptr; };
+  in_groups(deferred.gradients, most_row_sums, is_sum, [&](const std::vector<WeightGradient>& group) {
+    std::vector<RowSum<BFloat16>> sums;
+    for (const WeightGradient& g : group) sums.push_back({g.dy, g.dy_stride, static_cast<unsigned>(g.out), g.d_bias});
+    queue.release();
+    add_row_sums<BFloat16>(queue, sums, deferred.rows);
+  });
+  in_groups(deferred.gradients, most_weight_gradients, is_product, [&](const std::vector<WeightGradient>& group) {
+    queue.release();
+    add_weight_gradients(queue, group, deferred.rows);
+  });
+}
+inline void start_exact(Queue& queue, const DeferredGradients<float>& deferred) {
+  const auto all = [](const ExactWeightGradient&) { return true; };
+  in_groups(deferred.gradients, most_weight_gradients, all, [&](const std::vector<ExactWeightGradient>& group) {
+    add_exact_weight_gradients(queue, group, deferred.rows);
+  });
+}
+
+template <class T>
+std::vector<WeightGradientOf<T>>& list(Queue& queue, Index rows) {
+  if constexpr (std::is_same_v<T, float>)
+    return queue.defer<float>(rows, start_exact);
+  else
+    return queue.defer<BFloat16>(rows, start);
+}
+
+/// Small gradients in float also occur in the epilogue, whose steps read each other's results.
+template <class T>
+bool is_deferred(const Queue& queue, Index rows, const WeightGradientOf<T>& g, bool to_parameter) {
+  if constexpr (std::is_same_v<T, float>)
+    return to_parameter && are_few(g, rows);
+  else
+    return wanted(queue, rows) && takes(g);
 }
 
 }  // namespace deferred_detail
 
 /// Notes d_weight (out, in) += dy^T x for later. False where that is nothing for the common kernel, and not noted.
-inline bool defer_product(Queue& queue, Index rows, const WeightGradient& g) {
-  if (!deferred_detail::wanted(queue, rows) || !takes(g)) return false;
-  for (WeightGradient& known : queue.defer(rows, deferred_detail::start)) {
+/// \param to_parameter it goes to a parameter's gradient
+template <class T>
+bool defer_product(Queue& queue, Index rows, const WeightGradientOf<T>& g, bool to_parameter) {
+  if (!deferred_detail::is_deferred(queue, rows, g, to_parameter)) return false;
+  for (WeightGradientOf<T>& known : deferred_detail::list<T>(queue, rows)) {
     if (known.dy != g.dy || known.dy_stride != g.dy_stride || known.out != g.out || known.x != nullptr) continue;
     known.x = g.x;
     known.x_stride = g.x_stride;
@@ -61,29 +99,29 @@ inline bool defer_product(Queue& queue, Index rows, const WeightGradient& g) {
     known.d_weight = g.d_weight;
     return true;
   }
-  queue.defer(rows, deferred_detail::start).push_back(g);
+  deferred_detail::list<T>(queue, rows).push_back(g);
   return true;
 }
 
-/// Notes to[c] += sum over r of x[r, c] for later, if it can go along with a product that has x for its dy. False where
-/// it cannot, and it is not noted.
+/// Notes to[c] += sum over r of x[r, c] for later; it goes along with a product that has x for its dy if there is one.
+/// False where it is nothing for the common kernels, and not noted.
 template <class T>
-bool defer_row_sums(Queue& queue, View<const T> x, Index rows, Index columns, float* to) {
-  if constexpr (std::is_same_v<T, BFloat16>) {
-    const auto stride = static_cast<std::size_t>(x.stride);
-    WeightGradient g{.dy = x.data, .dy_stride = stride, .x = x.data, .x_stride = stride};
-    g.out = g.in = static_cast<int>(columns);
-    if (!deferred_detail::wanted(queue, rows) || !takes(g)) return false;
-    for (WeightGradient& known : queue.defer(rows, deferred_detail::start)) {
-      if (known.dy != x.data || known.dy_stride != stride || known.out != columns || known.d_bias != nullptr) continue;
-      known.d_bias = to;
-      return true;
-    }
-    queue.defer(rows, deferred_detail::start)
-        .push_back({.dy = x.data, .dy_stride = stride, .out = static_cast<int>(columns), .d_bias = to});
+bool defer_row_sums(Queue& queue, View<const T> x, Index rows, Index columns, float* to, bool to_parameter) {
+  const auto stride = static_cast<std::size_t>(x.stride);
+  WeightGradientOf<T> g{.dy = x.data, .dy_stride = stride, .x = x.data, .x_stride = stride};
+  g.out = static_cast<int>(columns);
+  g.in = std::is_same_v<T, float> ? 1 : g.out;
+  if (!deferred_detail::is_deferred(queue, rows, g, to_parameter)) return false;
+  for (WeightGradientOf<T>& known : deferred_detail::list<T>(queue, rows)) {
+    if (known.dy != x.data || known.dy_stride != stride || known.out != columns || known.d_bias != nullptr) continue;
+    known.d_bias = to;
     return true;
   }
-  return false;
+  g.x = nullptr;
+  g.in = 0;
+  g.d_bias = to;
+  deferred_detail::list<T>(queue, rows).push_back(g);
+  return true;
 }
 
 }  // namespace mad::cuda

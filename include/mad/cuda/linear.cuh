@@ -5,7 +5,7 @@
 
 #include <mad/cuda/context.hpp>
 #include <mad/cuda/deferred_gradients.cuh>
-#include <mad/cuda/matrix_product.hpp>
+#include <mad/cuda/matrix_product.cuh>
 #include <mad/cuda/sum.cuh>
 #include <mad/ops/linear.hpp>
 
@@ -73,25 +73,24 @@ void linear_input_gradient(Queue& queue, Index rows, Index in, Index out, View<c
                        dx.stride, {.addend = addend.data, .stride = addend.stride});
 }
 
-/// dW += dy^T x, or x^T dy of a weight stored (in, out); dy (rows, out), x (rows, in). May be deferred.
+/// dW += dy^T x, or x^T dy of a weight stored (in, out); dy (rows, out), x (rows, in). May be deferred; small ones in
+/// float only to the parameter's own gradient (\p to_parameter), since these occur where plans read what they computed.
 template <class T>
 void linear_weight_gradient(Queue& queue, Index rows, Index in, Index out, View<const T> dy, View<const T> x,
-                            float* d_weight, bool in_out) {
-  if constexpr (std::is_same_v<T, BFloat16>) {
-    WeightGradient g{.dy = dy.data,
-                     .dy_stride = static_cast<std::size_t>(dy.stride),
-                     .x = x.data,
-                     .x_stride = static_cast<std::size_t>(x.stride),
-                     .out = static_cast<int>(out),
-                     .in = static_cast<int>(in),
-                     .d_weight = d_weight};
-    if (in_out) {
-      std::swap(g.dy, g.x);
-      std::swap(g.dy_stride, g.x_stride);
-      std::swap(g.out, g.in);
-    }
-    if (defer_product(queue, rows, g)) return;
+                            float* d_weight, bool in_out, bool to_parameter) {
+  WeightGradientOf<T> g{.dy = dy.data,
+                        .dy_stride = static_cast<std::size_t>(dy.stride),
+                        .x = x.data,
+                        .x_stride = static_cast<std::size_t>(x.stride),
+                        .out = static_cast<int>(out),
+                        .in = static_cast<int>(in),
+                        .d_weight = d_weight};
+  if (in_out) {
+    std::swap(g.dy, g.x);
+    std::swap(g.dy_stride, g.x_stride);
+    std::swap(g.out, g.in);
   }
+  if (defer_product(queue, rows, g, to_parameter)) return;
   if (in_out)
     matrix_product<T, float>(queue, in, out, rows, {x.data, x.stride, true}, {dy.data, dy.stride}, d_weight, out,
                              {.addend = d_weight, .stride = out});
@@ -152,7 +151,7 @@ struct Kernel<&ops::linear_weight_gradient_op> {
     static_assert(std::is_same_v<T, typename C::template In<1>>);
     linear_weight_gradient<T>(call.queue(), rows_of(C::operand(0).domain, call.shape()), C::operand(1).width,
                               C::operand(0).width, call.template in<0>(), call.template in<1>(), call.out().data,
-                              linear_detail::in_out<C>());
+                              linear_detail::in_out<C>(), call.adds_to_parameter());
   }
 };
 

@@ -264,9 +264,9 @@ struct Kernel<&ops::linear_heads_weight_gradient_op> {
     } else {
       const bool without_gaps = dy.stride == S::heads * S::out && x.stride == S::heads * S::in;
       d::for_heads(rows, S::heads, without_gaps, [&](Index count, Index h, auto stride_of) {
-        linear_weight_gradient<T>(call.queue(), count, S::in, S::out,
-                                  {dy.data + h * S::out, stride_of(dy.stride, S::out)},
-                                  {x.data + h * S::in, stride_of(x.stride, S::in)}, d_weight, false);
+        linear_weight_gradient<T>(
+            call.queue(), count, S::in, S::out, {dy.data + h * S::out, stride_of(dy.stride, S::out)},
+            {x.data + h * S::in, stride_of(x.stride, S::in)}, d_weight, false, call.adds_to_parameter());
       });
     }
   }

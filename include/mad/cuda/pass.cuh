@@ -155,8 +155,8 @@ private:
     // Gradients of parameters are computed aside; those of the stream do not wait for them.
     Queue& side = queue.begin_aside();
     linear_weight_gradient<Activation>(side, rows, width, o_.vocab_size, d_logits, {normed(), width},
-                                       gradients_ + layout_.head_weight, false);
-    if (!defer_row_sums(side, d_logits, rows, o_.vocab_size, gradients_ + layout_.head_bias)) {
+                                       gradients_ + layout_.head_weight, false, true);
+    if (!defer_row_sums(side, d_logits, rows, o_.vocab_size, gradients_ + layout_.head_bias, true)) {
       side.release();
       add_row_sums<Activation>(side, d_logits, rows, o_.vocab_size, gradients_ + layout_.head_bias);
     }

@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <array>
 #include <memory>
+#include <type_traits>
 #include <vector>
 
 namespace mad::cuda {
@@ -47,18 +48,18 @@ public:
     side_->release();
     return *side_;
   }
-  /// Gradients of weights, sums over \p rows rows, that are deferred: `start(queue)` is to start them all together,
+  /// Gradients of weights and biases, sums over \p rows rows, that are deferred: `start` is to start them all together,
   /// before anything waits for this queue and at the latest when `start_deferred` is called.
-  std::vector<WeightGradient>& defer(Index rows, void (*start)(Queue&)) {
-    if (rows != deferred_rows_) start_own();
-    deferred_rows_ = rows;
-    start_ = start;
-    return deferred_;
+  template <class T>
+  std::vector<WeightGradientOf<T>>& defer(Index rows, void (*start)(Queue&, const DeferredGradients<T>&)) {
+    DeferredGradients<T>& d = deferred<T>();
+    if (rows != d.rows) start_all(d);
+    d.rows = rows;
+    d.start = start;
+    return d.gradients;
   }
-  const std::vector<WeightGradient>& all_deferred() const { return deferred_; }
   bool defers() const { return defers_; }
   void defer_nothing(bool nothing) { defers_ = !nothing; }
-  Index deferred_rows() const { return deferred_rows_; }
   /// Starts what was deferred here and in the side queue.
   void start_deferred() {
     start_own();
@@ -99,7 +100,8 @@ public:
   void begin_rehearsal() {
     rehearsing_ = true;
     // What a recording that failed may have left.
-    deferred_.clear();
+    deferred_.gradients.clear();
+    exact_deferred_.gradients.clear();
     defers_ = true;
     reserved_.clear();
     handed_.release();
@@ -218,11 +220,23 @@ private:
     Buffer<std::byte> memory;
   };
 
-  void start_own() {
-    if (deferred_.empty()) return;
+  template <class T>
+  DeferredGradients<T>& deferred() {
+    if constexpr (std::is_same_v<T, float>)
+      return exact_deferred_;
+    else
+      return deferred_;
+  }
+  template <class T>
+  void start_all(DeferredGradients<T>& d) {
+    if (d.gradients.empty()) return;
     release();
-    start_(*this);
-    deferred_.clear();
+    d.start(*this, d);
+    d.gradients.clear();
+  }
+  void start_own() {
+    start_all(deferred_);
+    start_all(exact_deferred_);
   }
 
   template <class... Parameters>
@@ -238,10 +252,9 @@ private:
   cublasLtHandle_t products_ = nullptr;
   std::unique_ptr<Queue> side_;
   std::vector<Reserved> reserved_;
-  std::vector<WeightGradient> deferred_;
-  Index deferred_rows_ = 0;
+  DeferredGradients<BFloat16> deferred_;
+  DeferredGradients<float> exact_deferred_;
   bool defers_ = true;
-  void (*start_)(Queue&) = nullptr;
   Buffer<int> counters_;
   Workspace workspace_;
   Workspace handed_;

@@ -8,7 +8,9 @@
 #include <mad/cuda/queue.hpp>
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
+#include <span>
 
 namespace mad::cuda {
 
@@ -80,6 +82,16 @@ private:
   }
 };
 
+/// to[c] += sum over r of x[r, c]; x (rows, columns).
+template <class T>
+struct RowSum {
+  const T* x;
+  std::size_t stride;
+  unsigned columns;
+  float* to;
+};
+inline constexpr std::size_t most_row_sums = 16;
+
 namespace row_sum_detail {
 
 inline constexpr int threads = 256;
@@ -88,25 +100,40 @@ inline constexpr int at_once = 8;  ///< rows that a thread reads at once
 template <int N>
 inline constexpr unsigned most_log_lanes = N > 1 ? 4 : 5;
 
-/// Block (x, y) adds up a share of the rows of N 2^log_lanes columns: that many lanes are next to each other in a row.
+template <class T>
+struct Task {
+  RowSum<T> of;
+  unsigned first_tile;
+};
+template <class T>
+struct Tasks {
+  Task<T> task[most_row_sums];
+  unsigned count;
+};
+
+/// Block (x, y) adds up a share of the rows of N 2^log_lanes columns, a tile of one of the tasks: that many lanes are
+/// next to each other in a row.
 template <int N, class T>
-__global__ void __launch_bounds__(threads)
-    add_rows(const T* x, std::size_t stride, unsigned rows, unsigned share, unsigned columns, unsigned log_lanes,
-             PartialRows partial, float* to) {
+__global__ void __launch_bounds__(threads) add_rows(const __grid_constant__ Tasks<T> tasks, unsigned rows,
+                                                    unsigned share, unsigned log_lanes, PartialRows partial) {
+  unsigned t = 0;
+  while (t + 1 < tasks.count && tasks.task[t + 1].first_tile <= blockIdx.x) ++t;
+  const RowSum<T>& of = tasks.task[t].of;
   const unsigned lanes = 1u << log_lanes;
   const unsigned lane = threadIdx.x & (lanes - 1);
   const unsigned step = threads >> log_lanes;
-  const unsigned first_column = blockIdx.x * lanes * N;
+  const unsigned first_column = (blockIdx.x - tasks.task[t].first_tile) * lanes * N;
+  const unsigned first_partial = blockIdx.x * lanes * N;
   const unsigned column = first_column + lane * N;
   const unsigned end = min((blockIdx.y + 1) * share, rows);
   float sum[N]{};
-  if (column < columns) {
+  if (column < of.columns) {
     for (unsigned r = blockIdx.y * share + (threadIdx.x >> log_lanes); r < end; r += at_once * step) {
       // Without a branch, so that all is on its way at once: rows that are not there count 0 times.
       Chunk<T, N> next[at_once];
 #pragma unroll
       for (int k = 0; k < at_once; ++k)
-        next[k] = *reinterpret_cast<const Chunk<T, N>*>(x + min(r + k * step, end - 1) * stride + column);
+        next[k] = *reinterpret_cast<const Chunk<T, N>*>(of.x + min(r + k * step, end - 1) * of.stride + column);
 #pragma unroll
       for (int k = 0; k < at_once; ++k) {
         const float times = r + k * step < end ? 1.0f : 0.0f;
@@ -123,50 +150,69 @@ __global__ void __launch_bounds__(threads)
   __shared__ alignas(16) float of_warp[warps][N << most_log_lanes<N>];
   if (threadIdx.x % 32 < lanes) store(&of_warp[threadIdx.x / 32][lane * N], sum);
   __syncthreads();
-  const unsigned here = min(lanes * N, columns - first_column);
+  const unsigned here = min(lanes * N, of.columns - first_column);
+  float* to = of.to + first_column;
   if (threadIdx.x < here) {
     float total = 0;
 #pragma unroll
     for (int w = 0; w < warps; ++w) total += of_warp[w][threadIdx.x];
     if (gridDim.y == 1)
-      to[first_column + threadIdx.x] += total;
+      to[threadIdx.x] += total;
     else
-      partial.row(blockIdx.y)[first_column + threadIdx.x] = total;
+      partial.row(blockIdx.y)[first_partial + threadIdx.x] = total;
   }
   if (gridDim.y > 1)
-    partial.add_up<1, threads>(blockIdx.x, blockIdx.y, gridDim.y, first_column, here,
-                               [&](unsigned c, float s) { to[first_column + c] += s; });
+    partial.add_up<1, threads>(blockIdx.x, blockIdx.y, gridDim.y, first_partial, here,
+                               [&](unsigned c, float s) { to[c] += s; });
 }
 
 template <int N, class T>
-void launch(Queue& queue, View<const T> x, Index rows, Index columns, float* to) {
+void launch(Queue& queue, std::span<const RowSum<T>> sums, Index rows) {
+  unsigned columns = 1;
+  for (const RowSum<T>& s : sums) columns = std::max(columns, s.columns);
   unsigned log_lanes = 0;
   while (log_lanes < most_log_lanes<N> && (Index{N} << log_lanes) < columns) ++log_lanes;
-  const Index tile = Index{N} << log_lanes;
-  const Index tiles = (columns + tile - 1) / tile;
+  const unsigned tile = unsigned{N} << log_lanes;
+  Tasks<T> tasks{.task = {}, .count = static_cast<unsigned>(sums.size())};
+  unsigned tiles = 0;
+  for (std::size_t i = 0; i < sums.size(); ++i) {
+    tasks.task[i] = {sums[i], tiles};
+    tiles += (sums[i].columns + tile - 1) / tile;
+  }
   const Index step = threads >> log_lanes;
   // Handing a block's sums on takes as long as reading a few times.
-  const Index most = std::clamp<Index>(4 * queue.multiprocessors() / tiles, 1, PartialRows::most_blocks);
+  const Index most = std::clamp<Index>(4 * queue.multiprocessors() / std::max(tiles, 1u), 1, PartialRows::most_blocks);
   const Index wanted = rows <= 3 * at_once * step ? 1 : (rows + at_once * step - 1) / (at_once * step);
   const Index some = std::min(wanted, most);
   const Index share = std::max<Index>(1, (rows + some * step - 1) / (some * step)) * step;
   const Index shares = (rows + share - 1) / share;
-  const PartialRows partial = PartialRows::take(queue, shares, columns, tiles);
-  queue.launch("a sum over rows", add_rows<N, T>, dim3(static_cast<unsigned>(tiles), static_cast<unsigned>(shares)),
-               dim3(threads), 0, x.data, x.stride, rows, share, columns, log_lanes, partial, to);
+  const PartialRows partial = PartialRows::take(queue, shares, Index{tiles} * tile, tiles);
+  queue.launch("a sum over rows", add_rows<N, T>, dim3(tiles, static_cast<unsigned>(shares)), dim3(threads), 0, tasks,
+               rows, share, log_lanes, partial);
 }
 
 }  // namespace row_sum_detail
 
+/// Several sums over the same number of rows at once, at most `most_row_sums`, to places that do not overlap.
+template <class T>
+void add_row_sums(Queue& queue, std::span<const RowSum<T>> sums, Index rows) {
+  if (sums.size() > most_row_sums) throw Error("CUDA: too many sums over rows at once");
+  // 16 bytes at a time where rows begin at multiples of them.
+  constexpr int whole = 16 / sizeof(T);
+  const auto fits = [](const RowSum<T>& s) {
+    return s.columns % whole == 0 && s.stride % whole == 0 && reinterpret_cast<std::uintptr_t>(s.x) % 16 == 0;
+  };
+  if (std::all_of(sums.begin(), sums.end(), fits))
+    row_sum_detail::launch<whole, T>(queue, sums, rows);
+  else
+    row_sum_detail::launch<1, T>(queue, sums, rows);
+}
+
 /// to[c] += sum over r of x[r, c]; x (rows, columns), to (columns).
 template <class T>
 void add_row_sums(Queue& queue, View<const T> x, Index rows, Index columns, float* to) {
-  // 16 bytes at a time where rows begin at multiples of them.
-  constexpr int whole = 16 / sizeof(T);
-  if (columns % whole == 0 && x.stride % whole == 0 && reinterpret_cast<std::uintptr_t>(x.data) % 16 == 0)
-    row_sum_detail::launch<whole, T>(queue, x, rows, columns, to);
-  else
-    row_sum_detail::launch<1, T>(queue, x, rows, columns, to);
+  const RowSum<T> sum{x.data, static_cast<std::size_t>(x.stride), static_cast<unsigned>(columns), to};
+  add_row_sums<T>(queue, std::span(&sum, 1), rows);
 }
 
 /// The same for columns [0, columns) to `to` and the `more` behind them to `behind`, if that is not null.

@@ -140,7 +140,7 @@ void run_phase(const Context<P>& context) {
   constexpr int begin = Low::steps.phase_begin[static_cast<int>(Which)];
   constexpr int end = Low::steps.phase_begin[static_cast<int>(Which) + 1];
   for (int s = begin; s < end; ++s) run_step(context, step_detail::Steps<Low, P>::code[s]);
-  if constexpr (Which == Phase::backward) context.queue->start_deferred();
+  if constexpr (Which == Phase::backward || Which == Phase::epilogue) context.queue->start_deferred();
 }
 
 }  // namespace mad::cuda

@@ -121,7 +121,8 @@ struct Kernel<&ops::sum_op> {
     const Index rows = rows_of(from, shape);
     if constexpr (from != Domain::one && to == Domain::one) {
       if constexpr (wide == narrow) {
-        if (!defer_row_sums(call.queue(), x, rows, wide, y.data)) add_row_sums(call.queue(), x, rows, wide, y.data);
+        if (!defer_row_sums(call.queue(), x, rows, wide, y.data, call.adds_to_parameter()))
+          add_row_sums(call.queue(), x, rows, wide, y.data);
       } else {
         float* sums = call.queue().template take<float>(wide);
         call.queue().zero(sums, wide * sizeof(float));

@@ -3,23 +3,38 @@
 /// Gradients of linear maps that are yet to be computed, as data.
 #pragma once
 
+#include <mad/core/shape.hpp>
 #include <mad/cuda/precision.hpp>
 
 #include <cstddef>
+#include <vector>
 
 namespace mad::cuda {
 
 /// One linear map's gradients: d_weight (out, in) += dy^T x, and d_bias (out) += the sum of the rows of dy where it is
 /// not null.
-struct WeightGradient {
-  const BFloat16* dy = nullptr;  ///< (rows, out)
+template <class T>
+struct WeightGradientOf {
+  const T* dy = nullptr;  ///< (rows, out)
   std::size_t dy_stride = 0;
-  const BFloat16* x = nullptr;  ///< (rows, in); null where only the bias is wanted
+  const T* x = nullptr;  ///< (rows, in); null where only the bias is wanted
   std::size_t x_stride = 0;
   int out = 0;
   int in = 0;
   float* d_weight = nullptr;
   float* d_bias = nullptr;
+};
+using WeightGradient = WeightGradientOf<BFloat16>;
+using ExactWeightGradient = WeightGradientOf<float>;
+
+class Queue;
+
+/// Gradients that are sums over so many rows, and what starts them all.
+template <class T>
+struct DeferredGradients {
+  std::vector<WeightGradientOf<T>> gradients;
+  Index rows = 0;
+  void (*start)(Queue& queue, const DeferredGradients& deferred) = nullptr;
 };
 
 }  // namespace mad::cuda

@@ -3,6 +3,9 @@
 
 #include <mad/cuda/device.hpp>
 #include <mad/cuda/weight_gradients.cuh>
+#include <mad/cuda/weight_gradients_exact.cuh>
+
+#include <bit>
 
 namespace mad::testing {
 
@@ -13,6 +16,12 @@ cuda::Buffer<To> uploaded(const std::vector<From>& values, const cuda::Queue& qu
   cuda::Buffer<To> buffer(static_cast<Index>(values.size()), "an operand");
   buffer.upload({reinterpret_cast<const To*>(values.data()), values.size()}, queue.stream());
   return buffer;
+}
+
+cuda::Buffer<float> uploaded_as_floats(const std::vector<std::uint16_t>& bits, const cuda::Queue& queue) {
+  std::vector<float> values;
+  for (const std::uint16_t b : bits) values.push_back(std::bit_cast<float>(static_cast<std::uint32_t>(b) << 16));
+  return uploaded<float>(values, queue);
 }
 
 }  // namespace
@@ -50,6 +59,36 @@ void add_weight_gradients_on_device(std::vector<WeightGradientCase>& cases, Inde
   for (std::size_t i = 0; i < cases.size(); ++i) {
     cases[i].d_weight = results[2 * i].download(queue.stream());
     cases[i].d_bias = results[2 * i + 1].download(queue.stream());
+  }
+}
+
+void add_exact_weight_gradients_on_device(std::vector<WeightGradientCase>& cases, Index rows) {
+  const cuda::Device device = cuda::Device::open();
+  cuda::Queue queue(device.multiprocessors());
+  std::vector<cuda::Buffer<float>> memory;
+  const auto kept = [&](cuda::Buffer<float> buffer) {
+    memory.push_back(std::move(buffer));
+    return memory.back().data();
+  };
+  std::vector<cuda::ExactWeightGradient> gradients;
+  for (const WeightGradientCase& c : cases) {
+    cuda::ExactWeightGradient g{.dy = kept(uploaded_as_floats(c.dy, queue)),
+                                .dy_stride = static_cast<std::size_t>(c.dy_stride),
+                                .x = kept(uploaded_as_floats(c.x, queue)),
+                                .x_stride = static_cast<std::size_t>(c.x_stride),
+                                .out = c.out,
+                                .in = c.in,
+                                .d_weight = kept(uploaded<float>(c.d_weight, queue)),
+                                .d_bias = kept(uploaded<float>(c.d_bias, queue))};
+    if (c.in == 0) g.x = nullptr;
+    if (!cuda::are_few(g, rows)) throw UsageError("the kernel does not take this map");
+    gradients.push_back(g);
+  }
+  cuda::add_exact_weight_gradients(queue, gradients, rows);
+  queue.wait();
+  for (std::size_t i = 0; i < cases.size(); ++i) {
+    cases[i].d_weight = memory[4 * i + 2].download(queue.stream());
+    cases[i].d_bias = memory[4 * i + 3].download(queue.stream());
   }
 }
 

@@ -26,6 +26,9 @@ struct WeightGradientCase {
 /// Adds the gradients on the device.
 void add_weight_gradients_on_device(std::vector<WeightGradientCase>& cases, Index rows);
 
+/// The same in float by the kernel for small maps; a map with no inputs has a bias alone.
+void add_exact_weight_gradients_on_device(std::vector<WeightGradientCase>& cases, Index rows);
+
 /// Which maps the kernel takes: out, in, the strides, and how far the rows are from multiples of 16 bytes.
 bool takes_weight_gradient(int out, int in, std::size_t dy_stride, std::size_t x_stride, std::size_t bytes);
 

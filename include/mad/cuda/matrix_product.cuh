@@ -1,10 +1,11 @@
 // Copyright 2026 The mad authors. SPDX-License-Identifier: Apache-2.0
 /// \file
-/// Matrix products by cuBLASLt.
+/// Matrix products by cuBLASLt, and small ones in float by a kernel of our own.
 #pragma once
 
 #include <mad/cuda/precision.hpp>
 #include <mad/cuda/queue.hpp>
+#include <mad/cuda/small_product.cuh>
 
 #include <cstdint>
 #include <string>
@@ -144,6 +145,13 @@ void matrix_product(Queue& queue, Index rows, Index columns, Index inner, Factor
   const Untyped right{b.data, in, b.stride, b.transposed};
   const Untyped result{c, out, c_stride};
   const Untyped addend{added.addend, out, added.stride};
+  if constexpr (std::is_same_v<In, float> && std::is_same_v<Out, float>) {
+    const auto step = [](const Factor<float>& f) { return f.transposed ? Index{1} : f.stride; };
+    const auto step_across = [](const Factor<float>& f) { return f.transposed ? f.stride : Index{1}; };
+    if (is_small_product(rows, columns, inner))
+      return small_product(queue, rows, columns, inner, {a.data, step(a), step_across(a)},
+                           {b.data, step(b), step_across(b)}, {c, c_stride, added.addend, added.stride, added.bias});
+  }
   product_detail::multiply(queue, rows, columns, inner, left, right, result, addend, added.bias);
 }
 
