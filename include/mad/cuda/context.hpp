@@ -9,6 +9,7 @@
 #include <mad/cuda/layout.hpp>
 #include <mad/cuda/queue.hpp>
 
+#include <algorithm>
 #include <iterator>
 #include <span>
 #include <type_traits>
@@ -28,6 +29,7 @@ struct Context {
   std::byte* arena[space_count][domain_count]{};
   std::byte* const* prepared = nullptr;  ///< one pointer per slot, on the host
   Queue* queue = nullptr;
+  bool with_epilogue = false;  ///< the backward phase starts the epilogue, once nothing adds to what that reads
 
   std::byte*& at(Space space, Domain domain = Domain::tokens) {
     return arena[static_cast<int>(space)][static_cast<int>(domain)];
@@ -112,13 +114,15 @@ Queue& queue_aside(const Context<P>& c, std::span<const Place> read, std::span<c
   return c.queue->begin_aside();
 }
 
-/// Has the context's queue wait until a step can read and write its operands whatever still runs aside.
+/// True if a step reads what work aside may still write, or writes what it may still read or write.
 template <class P>
-void wait_for_aside(const Context<P>& c, std::span<const Place> read, std::span<const Place> written) {
-  if (!c.queue->has_reserved()) return;
-  for (const Place& place : read) c.queue->wait_for_aside(bytes_of(c, place), false);
-  for (const Place& place : written)
-    if (place.space != Space::registers) c.queue->wait_for_aside(bytes_of(c, place), true);
+bool collides_with_aside(const Context<P>& c, std::span<const Place> read, std::span<const Place> written) {
+  if (!c.queue->has_reserved()) return false;
+  const auto collides = [&](const Place& place, bool to_write) {
+    return place.space != Space::registers && c.queue->is_reserved(bytes_of(c, place), to_write);
+  };
+  return std::any_of(read.begin(), read.end(), [&](const Place& p) { return collides(p, false); }) ||
+         std::any_of(written.begin(), written.end(), [&](const Place& p) { return collides(p, true); });
 }
 
 /// A parameter in the type of matrix products.

@@ -21,21 +21,19 @@ inline constexpr Index most_rows = Index{1} << 15;
 
 inline bool wanted(const Queue& queue, Index rows) { return queue.defers() && rows <= most_rows; }
 
-/// True if two products add to the same place: one kernel must not do both.
-template <class T>
-bool collide(const WeightGradientOf<T>& a, const WeightGradientOf<T>& b) {
+/// True if two gradients add to the same place: one kernel must not do both.
+inline bool collide(const WeightGradient& a, const WeightGradient& b) {
   return (a.d_weight != nullptr && a.d_weight == b.d_weight) || (a.d_bias != nullptr && a.d_bias == b.d_bias);
 }
 
-/// Calls start(group) for gradients that fulfil \p belongs, as many at a time as \p most and as have places of their
-/// own.
-template <class T, class Belongs, class Start>
-void in_groups(const std::vector<WeightGradientOf<T>>& all, std::size_t most, const Belongs& belongs,
-               const Start& start) {
-  std::vector<WeightGradientOf<T>> group;
-  for (const WeightGradientOf<T>& g : all) {
+/// Calls start(group) for the gradients that \p belongs picks, as many at a time as \p most and as have places of
+/// their own.
+template <class Belongs, class Start>
+void in_groups(const std::vector<WeightGradient>& all, std::size_t most, const Belongs& belongs, const Start& start) {
+  std::vector<WeightGradient> group;
+  for (const WeightGradient& g : all) {
     if (!belongs(g)) continue;
-    const auto meets = [&](const WeightGradientOf<T>& o) { return collide(o, g); };
+    const auto meets = [&](const WeightGradient& o) { return collide(o, g); };
     if (group.size() == most || std::any_of(group.begin(), group.end(), meets)) {
       start(group);
       group.clear();
@@ -61,10 +59,7 @@ inline void start(Queue& queue, const DeferredGradients<BFloat16>& deferred) {
   });
 }
 inline void start_exact(Queue& queue, const DeferredGradients<float>& deferred) {
-  const auto all = [](const ExactWeightGradient&) { return true; };
-  in_groups(deferred.gradients, most_weight_gradients, all, [&](const std::vector<ExactWeightGradient>& group) {
-    add_exact_weight_gradients(queue, group, deferred.rows);
-  });
+  add_exact_weight_gradients(queue, deferred.gradients, deferred.rows);
 }
 
 template <class T>

@@ -107,23 +107,21 @@ private:
   /// Logits of a part.
   void forward(Queue& queue, const Weights<P>& w, const Part& part) const {
     // What parameters alone determine is computed aside, one block ahead: many small kernels. All parts read it.
-    std::size_t ahead = part.is_first ? start_prologue(queue, w, 0, true) : stages_.size();
+    std::size_t ahead = part.is_first ? start_prologue(queue, w, 0) : stages_.size();
     const Index width = a_.width;
     const Shape shape = of(shape_, part.sequences);
     const Shape head_shape = of(head_shape_, part.sequences);
     queue.release();
     embedding_forward<Activation>(queue, shape, inputs(part), embedding_tables(w), width, stages_.front().x);
     for (std::size_t i = 0; i < stages_.size(); ++i) {
-      if (i == ahead) {
-        queue.wait_for(queue.side());
-        ahead = start_prologue(queue, w, i + 1, false);
-      }
       if (begins_decoder(i)) {
         queue.release();
         pool_forward<Activation>(queue, shape, head_shape, o_.pooling, width, encoded_, w.sinusoids, stages_[i].x);
       }
       run_phase(queue, w, stages_[i], part.sequences, Phase::forward);
+      if (i == ahead) ahead = start_prologue(queue, w, i + 1);
     }
+    if (queue.has_reserved()) queue.wait_for(queue.side());
     queue.release();
     linear_forward<Activation, float>(queue, head_shape.tokens(), width, o_.vocab_size, {normed(), width},
                                       w.factors + layout_.head_weight, w.parameters + layout_.head_bias, {},
@@ -171,7 +169,10 @@ private:
                                                   w.factors + layout_.head_weight, {}, {dy_, width}, false);
     for (std::size_t i = stages_.size(); i-- > 0;) {
       side.defer_nothing(i == 0);  // nothing comes after the first layer that it could run beside
-      run_phase(queue, w, stages_[i], part.sequences, Phase::backward);
+      const bool has_epilogue = part.is_last && stages_[i].block->arenas->has_epilogue;
+      // Nothing comes after the first layer that its epilogue could run beside, so that it begins as soon as it can.
+      const bool at_once = has_epilogue && i == 0;
+      run_phase(queue, w, stages_[i], part.sequences, Phase::backward, at_once);
       next();
       if (begins_decoder(i)) {
         queue.wait_for(side);  // the decoder's gradients read what is written now
@@ -179,7 +180,7 @@ private:
         pool_backward<Activation>(queue, shape, head_shape, o_.pooling, width, dy_, dx_);
         next();
       }
-      if (part.is_last && stages_[i].block->arenas->has_epilogue) {
+      if (has_epilogue && !at_once) {
         side.wait_for(queue);
         run_phase(side, w, stages_[i], part.sequences, Phase::epilogue);
       }
@@ -200,12 +201,21 @@ private:
             table(layout_.cls_token)};
   }
 
-  /// Starts the next prologue from stage i on; returns the stage it belongs to, or one that does not exist.
-  std::size_t start_prologue(Queue& queue, const Weights<P>& w, std::size_t i, bool first) const {
+  /// Starts the next prologue from stage i on; returns the stage it belongs to, or one that does not exist. The steps
+  /// that read its values wait for it.
+  std::size_t start_prologue(Queue& queue, const Weights<P>& w, std::size_t i) const {
     while (i < stages_.size() && !stages_[i].block->arenas->has_prologue) ++i;
     if (i == stages_.size()) return i;
-    if (first) queue.side().wait_for(queue);
-    run_phase(queue.side(), w, stages_[i], most_, Phase::prologue);
+    const Stage& stage = stages_[i];
+    run_phase(queue.begin_aside(), w, stage, most_, Phase::prologue);
+    for (int d = 0; d < domain_count; ++d) {
+      const auto domain = static_cast<Domain>(d);
+      const std::byte* begin = stage.context.arena[static_cast<int>(Space::prologue)][d];
+      const Index bytes =
+          stage.block->arenas->bytes[static_cast<int>(Space::prologue)][d] * rows_of(domain, stage.shape);
+      if (bytes > 0) queue.reserve_aside({begin, begin + bytes}, true);
+    }
+    for (const std::byte* begin : stage.prepared) queue.reserve_aside({begin, begin + 1}, true);
     return i;
   }
 
@@ -276,8 +286,10 @@ private:
     }
   }
 
-  void run_phase(Queue& queue, const Weights<P>& w, const Stage& stage, Index sequences, Phase phase) const {
+  void run_phase(Queue& queue, const Weights<P>& w, const Stage& stage, Index sequences, Phase phase,
+                 bool with_epilogue = false) const {
     Context<P> c = stage.context;
+    c.with_epilogue = with_epilogue;
     c.shape.batch = sequences;
     c.parameters = w.parameters + stage.part.parameters;
     c.factors = w.factors + stage.part.parameters;

@@ -83,12 +83,11 @@ public:
     if (side_ != nullptr) reserved_.push_back({bytes, written});
   }
   bool has_reserved() const { return !reserved_.empty(); }
-  /// Waits for the side queue if work in it may still write \p bytes, or read them where they are to be written.
-  void wait_for_aside(Bytes bytes, bool to_write) {
-    const auto collides = [&](const Reserved& r) {
+  /// True if work in the side queue may still write \p bytes, or read them where they are to be written.
+  bool is_reserved(Bytes bytes, bool to_write) const {
+    return std::any_of(reserved_.begin(), reserved_.end(), [&](const Reserved& r) {
       return (to_write || r.written) && bytes.begin < r.bytes.end && r.bytes.begin < bytes.end;
-    };
-    if (std::any_of(reserved_.begin(), reserved_.end(), collides)) wait_for(side());
+    });
   }
 
   cudaStream_t stream() const { return stream_; }

@@ -118,28 +118,72 @@ struct Steps<Low, P, std::integer_sequence<int, S...>> {
 
 }  // namespace step_detail
 
-/// Puts a step into the queue, or aside.
+/// One step on its way into the queue: what it reads and writes, in this context.
 template <class P>
-void run_step(const Context<P>& context, const StepCode<P>& step) {
-  const std::span<const Place> read(step.places, static_cast<std::size_t>(step.reads));
-  const std::span<const Place> written(step.places + step.reads, static_cast<std::size_t>(step.writes));
-  context.queue->release();
-  if (step.aside) {
-    Context<P> aside = context;
-    aside.queue = &queue_aside(context, read, written);
-    step.run(aside, step.places);
-  } else {
-    wait_for_aside(context, read, written);
-    step.run(context, step.places);
+struct PendingStep {
+  const Context<P>& context;
+  const StepCode<P>& step;
+
+  std::span<const Place> read() const { return {step.places, static_cast<std::size_t>(step.reads)}; }
+  std::span<const Place> written() const { return {step.places + step.reads, static_cast<std::size_t>(step.writes)}; }
+  /// True if the context's queue must wait for what is aside before the step can run in it.
+  bool must_wait() const { return !step.aside && collides_with_aside(context, read(), written()); }
+  void wait() const {
+    if (must_wait()) context.queue->wait_for(context.queue->side());
   }
+  void run() const {
+    context.queue->release();
+    if (step.aside) {
+      Context<P> aside = context;
+      aside.queue = &queue_aside(context, read(), written());
+      step.run(aside, step.places);
+    } else {
+      step.run(context, step.places);
+    }
+  }
+};
+
+namespace step_detail {
+
+/// The step before which the epilogue starts, in the second queue: the first after all that add to what it reads, or
+/// where a later one must wait for what is in that queue by then, this one, since it would wait for the epilogue too.
+template <class P>
+int epilogue_begin(const Context<P>& context, const StepCode<P>* code, int next, int end) {
+  for (int s = next; s < end; ++s)
+    for (int k = 0; k < code[s].writes; ++k)
+      if (code[s].places[code[s].reads + k].space == Space::accumulator) return end;  // not yet
+  for (int s = next; s < end; ++s)
+    if (PendingStep<P>{context, code[s]}.must_wait()) return s;
+  return next;
 }
+
+}  // namespace step_detail
 
 /// Puts a phase of a layer into the queue.
 template <class Low, Phase Which, class P>
 void run_phase(const Context<P>& context) {
   constexpr int begin = Low::steps.phase_begin[static_cast<int>(Which)];
   constexpr int end = Low::steps.phase_begin[static_cast<int>(Which) + 1];
-  for (int s = begin; s < end; ++s) run_step(context, step_detail::Steps<Low, P>::code[s]);
+  const StepCode<P>* code = step_detail::Steps<Low, P>::code;
+  const auto start_epilogue = [&] {
+    if constexpr (Which == Phase::backward) {
+      Context<P> aside = context;
+      aside.queue = &context.queue->side();
+      aside.queue->start_deferred();
+      aside.queue->wait_for(*context.queue);
+      run_phase<Low, Phase::epilogue>(aside);
+    }
+  };
+  bool pending = Which == Phase::backward && context.with_epilogue;
+  for (int s = begin; s < end; ++s) {
+    const PendingStep<P> step{context, code[s]};
+    const bool now = pending && step_detail::epilogue_begin(context, code, s, end) == s;
+    step.wait();
+    if (now) start_epilogue();
+    if (now) pending = false;
+    step.run();
+  }
+  if (pending) start_epilogue();
   if constexpr (Which == Phase::backward || Which == Phase::epilogue) context.queue->start_deferred();
 }
 

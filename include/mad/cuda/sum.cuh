@@ -123,6 +123,9 @@ struct Kernel<&ops::sum_op> {
       if constexpr (wide == narrow) {
         if (!defer_row_sums(call.queue(), x, rows, wide, y.data, call.adds_to_parameter()))
           add_row_sums(call.queue(), x, rows, wide, y.data);
+      } else if (how == Fold::tile && x.stride == wide) {
+        // Rows without gaps: each is as many short rows as the narrow one is repeated.
+        add_row_sums<T>(call.queue(), {x.data, narrow}, rows * (wide / narrow), narrow, y.data);
       } else {
         float* sums = call.queue().template take<float>(wide);
         call.queue().zero(sums, wide * sizeof(float));

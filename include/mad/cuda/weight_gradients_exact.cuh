@@ -13,7 +13,7 @@
 
 namespace mad::cuda {
 
-/// True for gradients that are sums of few enough terms to be taken together by `add_exact_weight_gradients`.
+/// True for gradients that are sums of few enough terms to be taken by `add_exact_weight_gradients`.
 inline bool are_few(const ExactWeightGradient& g, Index rows) {
   constexpr Index most_rows = 4096;
   constexpr Index most_terms = Index{1} << 24;
@@ -23,11 +23,16 @@ inline bool are_few(const ExactWeightGradient& g, Index rows) {
 namespace exact_gradient_detail {
 
 inline constexpr unsigned most = 16;
+inline constexpr unsigned most_sources = 4;
 inline constexpr unsigned warps = 16;
 
+/// A gradient, and further rows whose sum goes to the same bias.
 struct Task {
   ExactWeightGradient of;
   unsigned first_block;
+  unsigned more;
+  const float* more_dy[most_sources - 1];
+  unsigned more_stride[most_sources - 1];
 };
 struct Tasks {
   Task task[most];
@@ -40,35 +45,44 @@ inline __host__ __device__ unsigned results(const ExactWeightGradient& g) {
   return static_cast<unsigned>((g.x != nullptr ? g.out * g.in : 0) + (g.d_bias != nullptr ? g.out : 0));
 }
 
-/// A block adds up 32 results, one per lane; its warps take turns with the rows. Grid: the tasks' blocks.
-inline __global__ void __launch_bounds__(32 * warps) add(const __grid_constant__ Tasks tasks) {
+/// The sum over a warp's rows of dy, times x where that is not null.
+__device__ inline float sum_of_rows(const float* dy, std::size_t dy_stride, const float* x, std::size_t x_stride,
+                                    unsigned first, unsigned rows) {
   constexpr unsigned at_once = 8;
-  __shared__ float of_warp[warps][32];
-  unsigned t = 0;
-  while (t + 1 < tasks.count && tasks.task[t + 1].first_block <= blockIdx.x) ++t;
-  const ExactWeightGradient& g = tasks.task[t].of;
-  const unsigned lane = threadIdx.x % 32;
-  const unsigned warp = threadIdx.x / 32;
-  const unsigned result = (blockIdx.x - tasks.task[t].first_block) * 32 + lane;
-  const bool here = result < results(g);
-  const unsigned products = g.x != nullptr ? static_cast<unsigned>(g.out * g.in) : 0;
-  const bool of_weight = result < products;
-  const unsigned row = of_weight ? result / static_cast<unsigned>(g.in) : result - products;
-  const float* dy = g.dy + (here ? row : 0);
-  const float* x = of_weight ? g.x + result % static_cast<unsigned>(g.in) : nullptr;
   float sum = 0;
-  for (unsigned first = warp; first < tasks.rows; first += at_once * warps) {
+  for (; first < rows; first += at_once * warps) {
     float a[at_once];
     float b[at_once];
 #pragma unroll
     for (unsigned k = 0; k < at_once; ++k) {
-      const std::size_t r = min(first + k * warps, tasks.rows - 1);
-      a[k] = first + k * warps < tasks.rows ? dy[r * g.dy_stride] : 0.0f;
-      b[k] = x != nullptr ? x[r * g.x_stride] : 1.0f;
+      const std::size_t r = min(first + k * warps, rows - 1);
+      a[k] = first + k * warps < rows ? dy[r * dy_stride] : 0.0f;
+      b[k] = x != nullptr ? x[r * x_stride] : 1.0f;
     }
 #pragma unroll
     for (unsigned k = 0; k < at_once; ++k) sum += a[k] * b[k];
   }
+  return sum;
+}
+
+/// A block adds up 32 results, one per lane; its warps take turns with the rows. Grid: the tasks' blocks.
+inline __global__ void __launch_bounds__(32 * warps) add(const __grid_constant__ Tasks tasks) {
+  __shared__ float of_warp[warps][32];
+  unsigned t = 0;
+  while (t + 1 < tasks.count && tasks.task[t + 1].first_block <= blockIdx.x) ++t;
+  const Task& task = tasks.task[t];
+  const ExactWeightGradient& g = task.of;
+  const unsigned lane = threadIdx.x % 32;
+  const unsigned warp = threadIdx.x / 32;
+  const unsigned result = (blockIdx.x - task.first_block) * 32 + lane;
+  const bool here = result < results(g);
+  const unsigned products = g.x != nullptr ? static_cast<unsigned>(g.out * g.in) : 0;
+  const bool of_weight = result < products;
+  const unsigned row = !here ? 0 : of_weight ? result / static_cast<unsigned>(g.in) : result - products;
+  const float* x = of_weight ? g.x + result % static_cast<unsigned>(g.in) : nullptr;
+  float sum = sum_of_rows(g.dy + row, g.dy_stride, x, g.x_stride, warp, tasks.rows);
+  for (unsigned s = 0; s < task.more; ++s)
+    sum += sum_of_rows(task.more_dy[s] + row, task.more_stride[s], nullptr, 0, warp, tasks.rows);
   of_warp[warp][lane] = sum;
   __syncthreads();
   if (warp != 0 || !here) return;
@@ -79,20 +93,40 @@ inline __global__ void __launch_bounds__(32 * warps) add(const __grid_constant__
   *to += total;
 }
 
+/// True if the gradient is only a bias's, and that of a task which has room for it.
+inline bool goes_with(const Task& task, const ExactWeightGradient& g) {
+  return g.x == nullptr && task.of.x == nullptr && task.of.d_bias == g.d_bias && task.of.out == g.out &&
+         task.more < most_sources - 1;
+}
+
 }  // namespace exact_gradient_detail
 
-/// Adds all gradients, at most 16, to places that do not overlap. The order of summation depends on \p rows alone.
+/// Adds all gradients; products must go to places of their own. The order of summation depends on the gradients and
+/// \p rows alone.
 inline void add_exact_weight_gradients(Queue& queue, std::span<const ExactWeightGradient> gradients, Index rows) {
   namespace d = exact_gradient_detail;
-  if (gradients.size() > d::most) throw Error("CUDA: too many gradients of weights at once");
-  if (rows == 0) return;
-  d::Tasks tasks{.task = {}, .count = static_cast<unsigned>(gradients.size()), .rows = static_cast<unsigned>(rows)};
+  d::Tasks tasks{.task = {}, .count = 0, .rows = static_cast<unsigned>(rows)};
   unsigned blocks = 0;
-  for (std::size_t i = 0; i < gradients.size(); ++i) {
-    tasks.task[i] = {gradients[i], blocks};
-    blocks += (d::results(gradients[i]) + 31) / 32;
+  const auto start = [&] {
+    queue.launch("the gradients of small weights", d::add, dim3(rows > 0 ? blocks : 0), dim3(32 * d::warps), 0, tasks);
+    tasks.count = blocks = 0;
+  };
+  for (const ExactWeightGradient& g : gradients) {
+    const std::span<d::Task> known(tasks.task, tasks.count);
+    const auto same = std::find_if(known.begin(), known.end(), [&](const d::Task& t) { return d::goes_with(t, g); });
+    if (same != known.end()) {
+      same->more_dy[same->more] = g.dy;
+      same->more_stride[same->more++] = static_cast<unsigned>(g.dy_stride);
+      continue;
+    }
+    const auto collides = [&](const d::Task& t) {
+      return (g.d_weight != nullptr && t.of.d_weight == g.d_weight) || (g.d_bias != nullptr && t.of.d_bias == g.d_bias);
+    };
+    if (tasks.count == d::most || std::any_of(known.begin(), known.end(), collides)) start();
+    tasks.task[tasks.count++] = {.of = g, .first_block = blocks, .more = 0, .more_dy = {}, .more_stride = {}};
+    blocks += (d::results(g) + 31) / 32;
   }
-  queue.launch("the gradients of small weights", d::add, dim3(blocks), dim3(32 * d::warps), 0, tasks);
+  if (tasks.count > 0) start();
 }
 
 }  // namespace mad::cuda
