@@ -4,6 +4,7 @@
 /// matrices of the inputs with blocks of the outputs' gradients.
 #pragma once
 
+#include <mad/cuda/async_copy.cuh>
 #include <mad/cuda/long_conv_tensor.cuh>
 
 #include <algorithm>
@@ -16,8 +17,8 @@ namespace mad::cuda::long_conv_tensor {
 /// dh[j] = sum_{b, t} dy[b, t] u[b, t - j], with lags j = 128 g + 16 d + r, d < 8, r < 16, and in steps of 16 positions
 /// s + k, k < 16:
 ///
-///   dh[128 g + 16 d + r] = sum_{b, s, k} U[r, k] D[k, d],  U[r, k] = u[b, s + k - r],  D[k, d] = dy[b, s + 128 g + 16
-///   d + k].
+///   dh[128 g + 16 d + r] = sum_{b, s, k} U[r, k] D[k, d],
+///   U[r, k] = u[b, s + k - r],  D[k, d] = dy[b, s + 128 g + 16 d + k].
 ///
 /// No two sums of the 16 x 8 product belong to the same lag, so that a warp has all lags of a channel in 4 registers
 /// per 128 of them, and inputs are read once. U is a Toeplitz matrix of three different 8 x 8 blocks, one of which is
@@ -42,13 +43,16 @@ struct CorrelationMemory {
   static constexpr int sequences = C::blocks / Blocks;
   static constexpr int pieces = Group / channels;     ///< of 16 bytes in a row
   static constexpr int words = (C::lead + span) / 2;  ///< of a sequence
-  static constexpr int copy = sequences * words + 8;  ///< the second copy in other banks than the first
-  static constexpr int tail = Long ? C::block : 64;   ///< D looks beyond the last block: at what follows, or at zeros
+  /// Where a block of u begins, behind the lead of its sequence.
+  static constexpr int word(int block) { return block / Blocks * words + (C::lead + block % Blocks * C::block) / 2; }
+  static constexpr int copy = sequences * words + 8;    ///< the second copy in other banks than the first
+  static constexpr int halves = C::positions / 2 + 64;  ///< D looks beyond the last block: at what follows, or at zeros
   static constexpr int sums_stride = span / 4 * 5 + 1;
 
   struct Channel {
-    BFloat16 gradients[C::positions + tail];  // of the outputs, see place
-    std::uint32_t values[2][copy];            // of the inputs: word w has positions 2 w and 2 w + 1; 2 w - 1 and 2 w
+    // Of the outputs: every other 8 positions together, so that the columns of D are side by side in memory.
+    BFloat16 gradients[2][halves + 32 / pieces];
+    std::uint32_t values[2][copy];  // of the inputs: word w has positions 2 w and 2 w + 1, or else 2 w - 1 and 2 w
   };
   /// The channels of a piece are written in one instruction with those of the other piece, which are in other banks.
   struct Piece {
@@ -56,13 +60,14 @@ struct CorrelationMemory {
     std::uint32_t apart[16];
   };
   union {
-    Piece piece[2][pieces];  // what is computed and what comes next
+    struct {
+      Piece piece[2][pieces];     // what is computed and what comes next
+      Row before[Group][pieces];  // of u, the row before those that a warp moves
+    };
     float sums[Group][sums_stride];
   };
 
   __device__ Channel& channel(int buffer, int c) { return piece[buffer][c / channels].channel[c % channels]; }
-  /// Where 8 neighbouring gradients are: the columns of D, 16 positions apart, in different banks.
-  static __device__ int place(int position) { return position ^ (position >> 3 & 8); }
   /// Where the sum of a lag is: those of a product in different banks.
   static __device__ int sum_place(int lag) { return lag + lag / 32 * 8; }
 };
@@ -100,31 +105,27 @@ __global__ void __launch_bounds__(32 * Group, Correlation::multiprocessor_warps 
       rows.row[k] = read_row(from + k * stride, sequence < batch && t + k >= 0 && t + k < length);
     return rows;
   };
-  const auto word = [](const Row& first, const Row& second, int c) {
-    return c % 2 == 0 ? low_halves(first.value[c / 2], second.value[c / 2])
-                      : high_halves(first.value[c / 2], second.value[c / 2]);
-  };
   using Pair = Chunk<std::uint32_t, 2>;
   const auto keep_gradients = [&](int buffer, const Rows& r, int position) {
 #pragma unroll
     for (int c = 0; c < channels; ++c)
-      *reinterpret_cast<Pair*>(memory.piece[buffer][piece].channel[c].gradients +
-                               M::place(position)) = {{word(r.row[0], r.row[1], c), word(r.row[2], r.row[3], c)}};
+      *reinterpret_cast<Pair*>(memory.piece[buffer][piece].channel[c].gradients[position / 8 % 2] + position / 16 * 8 +
+                               position % 8) = {{neighbours(r.row[0], r.row[1], c), neighbours(r.row[2], r.row[3], c)}};
   };
-  // `before` is the row before the first in the first lanes.
-  const auto keep_values = [&](int buffer, const Rows& r, const Row& before, int first_word, bool here) {
+  const auto keep_values = [&](int buffer, const Rows& r, int first_word, bool here) {
     Row last;
 #pragma unroll
-    for (int k = 0; k < 4; ++k) {
-      last.value[k] = __shfl_up_sync(0xffffffffu, r.row[3].value[k], M::pieces);
-      if (lane < M::pieces) last.value[k] = before.value[k];
-    }
+    for (int k = 0; k < 4; ++k) last.value[k] = __shfl_up_sync(0xffffffffu, r.row[C::rows - 1].value[k], M::pieces);
+    wait_for_copies<0>();
+    if (lane < M::pieces) last = memory.before[warp][piece];
     if (!here) return;
 #pragma unroll
     for (int c = 0; c < channels; ++c) {
       auto& values = memory.piece[buffer][piece].channel[c].values;
-      *reinterpret_cast<Pair*>(values[0] + first_word) = {{word(r.row[0], r.row[1], c), word(r.row[2], r.row[3], c)}};
-      *reinterpret_cast<Pair*>(values[1] + first_word) = {{word(last, r.row[0], c), word(r.row[1], r.row[2], c)}};
+      *reinterpret_cast<Pair*>(values[0] +
+                               first_word) = {{neighbours(r.row[0], r.row[1], c), neighbours(r.row[2], r.row[3], c)}};
+      *reinterpret_cast<Pair*>(values[1] +
+                               first_word) = {{neighbours(last, r.row[0], c), neighbours(r.row[1], r.row[2], c)}};
     }
   };
 
@@ -151,21 +152,23 @@ __global__ void __launch_bounds__(32 * Group, Correlation::multiprocessor_warps 
     return fetch(dy, dy_stride, p.sequence + moved_sequence, p.dy + moved_position);
   };
   const auto fetch_values = [&](const Place& p) {
-    return fetch(u, u_stride, p.sequence + moved_sequence, p.u + moved_position);
-  };
-  const auto fetch_before = [&](const Place& p) {
     const int sequence = p.sequence + moved_sequence;
-    const int t = p.u + moved_position - 1;
-    return read_row(u + (static_cast<std::size_t>(sequence) * length + t) * u_stride,
-                    lane < M::pieces && sequence < batch && t >= 0 && t < length);
+    const int t = p.u + moved_position;
+    if (lane < M::pieces) {  // a copy, since it would take registers of all lanes
+      const bool here = sequence < batch && t > 0 && t <= length;
+      const std::size_t row = here ? static_cast<std::size_t>(sequence) * length + t - 1 : 0;
+      copy_or_clear_async(&memory.before[warp][piece], u + row * u_stride, here);
+    }
+    commit_copies();
+    return fetch(u, u_stride, sequence, t);
   };
   const int moved_word = moved_sequence * M::words + (C::lead + moved_position) / 2;
-  const auto fetch_ends = [&](int buffer, const Place& p) {  // of long sequences; rare enough to be waited for
+  const auto keep_ends = [&](int buffer, const Place& p) {  // of long sequences; rare enough to be waited for
     if constexpr (Long) {
       if (moved < C::block)
         keep_gradients(buffer, fetch(dy, dy_stride, p.sequence, p.dy + M::span + moved), M::span + moved);
       if (warp == 0)
-        keep_values(buffer, fetch(u, u_stride, p.sequence, p.u - C::lead + moved), {}, moved / 2, moved < C::lead);
+        keep_values(buffer, fetch(u, u_stride, p.sequence, p.u - C::lead + moved), moved / 2, moved < C::lead);
     }
   };
 
@@ -173,7 +176,7 @@ __global__ void __launch_bounds__(32 * Group, Correlation::multiprocessor_warps 
   if constexpr (!Long) {
     for (int buffer = 0; buffer < 2; ++buffer) {
       auto& own = memory.channel(buffer, warp);
-      reinterpret_cast<std::uint32_t*>(own.gradients + C::positions)[lane] = 0;
+      for (int k = 0; k < 2; ++k) reinterpret_cast<std::uint32_t*>(own.gradients[k] + C::positions / 2)[lane] = 0;
       for (int i = lane; i < 2 * M::sequences * C::lead / 2; i += 32)
         own.values[i / (M::sequences * C::lead / 2)][i / 8 % M::sequences * M::words + i % 8] = 0;
     }
@@ -181,8 +184,8 @@ __global__ void __launch_bounds__(32 * Group, Correlation::multiprocessor_warps 
   Place at{static_cast<int>(blockIdx.z) * M::sequences, 0, first_lag};
   int buffer = 0;
   keep_gradients(buffer, fetch_gradients(at), moved);
-  keep_values(buffer, fetch_values(at), fetch_before(at), moved_word, true);
-  fetch_ends(buffer, at);
+  keep_values(buffer, fetch_values(at), moved_word, true);
+  keep_ends(buffer, at);
   __syncthreads();
 
   tensor::Sums sum[Blocks];
@@ -194,59 +197,53 @@ __global__ void __launch_bounds__(32 * Group, Correlation::multiprocessor_warps 
     const bool larger = Long && now.dy - now.u > first_lag;
     const auto& own = memory.channel(buffer, warp);
     // Row r = lane / 4 of U, elements k = 2 (lane mod 4) and the next: from one copy for even r, the other for odd r.
-    const std::uint32_t* values = own.values[lane / 4 % 2] + C::lead / 2 + lane % 4 - lane / 8;
-    const int half = lane / 8 % 2 * 8;
-    const int behind = lane / 16;    // the later of two blocks
-    std::uint32_t below[C::blocks];  // the 8 x 8 block of U below the diagonal
-#pragma unroll
-    for (int i = 0; i < C::blocks; ++i) below[i] = values[i / Blocks * M::words + i % Blocks * (C::block / 2) - 4];
+    const std::uint32_t* values = own.values[lane / 4 % 2] + lane % 4 - lane / 8;
+    // Column d = lane mod 8 of D, elements 0 to 7 or 8 to 15, of the first or second of two blocks.
+    const BFloat16* gradients = own.gradients[lane / 8 % 2] + lane % 8 * 8 + lane / 16 * (C::block / 2);
+
+    // Columns of the last block that are beyond it are zeros where another sequence follows.
+    const BFloat16* beyond = own.gradients[lane / 8 % 2] + lane % 8 * 8 + (C::positions - C::block) / 2;
     Rows arriving;
-    Row before;
+    tensor::Left<16> left[C::blocks];  // its block above the diagonal is below it in the next step
 #pragma unroll
+    for (int i = 0; i < C::blocks; ++i) left[i].part[2] = values[M::word(i) - 4];
+#pragma unroll 1
     for (int p = 0; p < C::block; p += 16) {
       if (more && p == 0) arriving = fetch_gradients(at);
       if (more && p == 48) keep_gradients(1 - buffer, arriving, moved);
-      if (more && p == 64) {
-        arriving = fetch_values(at);
-        before = fetch_before(at);
+      if (more && p == 64) arriving = fetch_values(at);
+      if (more && p == 112) {
+        keep_values(1 - buffer, arriving, moved_word, true);
+        keep_ends(1 - buffer, at);
       }
-      tensor::Left<16> left[C::blocks];
 #pragma unroll
       for (int i = 0; i < C::blocks; ++i) {
-        const std::uint32_t* from = values + i / Blocks * M::words + i % Blocks * (C::block / 2) + p / 2;
-        const std::uint32_t diagonal = from[0];
-        const std::uint32_t above = from[4];
-        left[i] = {{diagonal, below[i], above, diagonal}};
-        below[i] = above;
+        const std::uint32_t diagonal = values[M::word(i) + p / 2];
+        const std::uint32_t above = values[M::word(i) + p / 2 + 4];
+        left[i] = {{diagonal, left[i].part[2], above, diagonal}};
       }
-      const int column = p + lane % 8 * 16;
-      const BFloat16* gradients = own.gradients + M::place(column + half) + behind * C::block;
-      const bool outside = !Long && column >= C::block;
-      const BFloat16* zeros = own.gradients + C::positions + M::place(column + half) % 64;
 #pragma unroll
       for (int pair = 0; pair < C::blocks; pair += 2) {
-        const bool last = Blocks == 1 || ((pair + 2) % Blocks == 0 && behind == 1);
+        const BFloat16* from = gradients + pair * (C::block / 2) + p / 2;
+        if constexpr (Blocks < C::blocks)
+          if ((pair + 2) % Blocks == 0 && (Blocks == 1 || lane >= 16) && p + lane % 8 * 16 >= C::block)
+            from = beyond + p / 2;
         std::uint32_t matrix[4];
-        tensor::load_matrices<false>(last && outside ? zeros : gradients + pair * C::block, matrix);
+        tensor::load_matrices<false>(from, matrix);
 #pragma unroll
         for (int k = 0; k < 2; ++k) {
           const int m = (pair + k) % Blocks;
-          const int sequence = (pair + k) / Blocks * Blocks;
+          const int first = pair + k - m;  // block of the sequence
           const tensor::Right<16> right{{matrix[2 * k], matrix[2 * k + 1]}};
           if (Blocks > 2 && m >= blocks) continue;
           if (!larger)
 #pragma unroll
-            for (int i = 0; i <= m; ++i) tensor::multiply_add(sum[m - i], left[sequence + i], right);
-          if constexpr (Long)
-            if (larger)
+            for (int i = 0; i <= m; ++i) tensor::multiply_add(sum[m - i], left[first + i], right);
+          else
 #pragma unroll
-              for (int i = m + 1; i < Blocks; ++i) tensor::multiply_add(sum[Blocks + m - i], left[i], right);
+            for (int i = m + 1; i < Blocks; ++i) tensor::multiply_add(sum[Blocks + m - i], left[first + i], right);
         }
       }
-    }
-    if (more) {
-      keep_values(1 - buffer, arriving, before, moved_word, true);
-      fetch_ends(1 - buffer, at);
     }
     buffer = 1 - buffer;
     __syncthreads();
@@ -264,6 +261,9 @@ __global__ void __launch_bounds__(32 * Group, Correlation::multiprocessor_warps 
   for (int lag = static_cast<int>(threadIdx.x) / Group; lag < M::span && first_lag + lag < length; lag += 32)
     partial[static_cast<std::size_t>(first_lag + lag) * total_channels] = memory.sums[channel][M::sum_place(lag)];
 }
+
+/// True if a thread block has enough shared memory.
+inline bool correlation_fits() { return sizeof(CorrelationMemory<8, 1, false>) <= most_shared_memory(); }
 
 /// How the work is spread: thread blocks along the lags and along the sequences, as many as run at once.
 struct CorrelationGrid {

@@ -41,13 +41,16 @@ __device__ inline Row product(const Row& a, const Row& b) {
   }
   return c;
 }
+/// Channel c of two positions of 8 channels.
+__device__ inline std::uint32_t neighbours(const Row& first, const Row& second, int c) {
+  return c % 2 == 0 ? low_halves(first.value[c / 2], second.value[c / 2])
+                    : high_halves(first.value[c / 2], second.value[c / 2]);
+}
 /// Two neighbouring positions of 8 channels, side by side in memory, go to `to` with positions side by side.
 __device__ inline void scatter(const Row& first, const Row& second, BFloat16* to, int channel_stride) {
 #pragma unroll
   for (int c = 0; c < channels; ++c)
-    *reinterpret_cast<std::uint32_t*>(to + c * channel_stride) =
-        c % 2 == 0 ? low_halves(first.value[c / 2], second.value[c / 2])
-                   : high_halves(first.value[c / 2], second.value[c / 2]);
+    *reinterpret_cast<std::uint32_t*>(to + c * channel_stride) = neighbours(first, second, c);
 }
 /// And back.
 __device__ inline void gather(const BFloat16* from, int channel_stride, Row& first, Row& second) {
