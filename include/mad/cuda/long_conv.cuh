@@ -12,6 +12,7 @@
 #include <mad/ops/long_conv.hpp>
 
 #include <algorithm>
+#include <string_view>
 #include <type_traits>
 #include <utility>
 
@@ -166,19 +167,25 @@ void convolve(Queue& queue, View<const T> u, View<const float> h, const float* s
 /// dh and d_skip, which are added to.
 template <int Channels, int Filters, bool WholeRows, class T, class U>
 void correlate(Queue& queue, View<const T> dy, View<const U> u, View<float> dh, float* d_skip, const Shape& shape) {
+  constexpr std::string_view what = "the filter's gradient of a long convolution";
+  const auto add_up = [&](const float* partial, Index shares) {
+    queue.launch(what, finish<Channels, Filters>, sum_detail::blocks(shape.length * Filters, 256), dim3(256), 0,
+                 partial, static_cast<int>(shares), dh.data, dh.stride, d_skip, shape.length);
+  };
   if constexpr (on_tensor_cores<T, U>(Channels, WholeRows)) {
-    long_conv_tensor::launch_correlate<Channels, Filters>(queue, dy, u, dh, d_skip, shape);
-  } else {
-    const dim3 one = grid(Channels, shape.length, 1);
-    const Index shares = std::clamp<Index>(8 * queue.multiprocessors() / (Index{one.x} * one.y), 1, shape.batch);
-    float* partial = queue.take<float>(shares * shape.length * Channels);
-    queue.launch("the filter's gradient of a long convolution", correlate_directly<Channels, T, U>,
-                 grid(Channels, shape.length, shares), dim3(threads), 0, dy.data, dy.stride, u.data, u.stride, partial,
-                 shape.batch, shape.length);
-    queue.launch("the filter's gradient of a long convolution", finish<Channels, Filters>,
-                 sum_detail::blocks(shape.length * Filters, 256), dim3(256), 0, partial, shares, dh.data, dh.stride,
-                 d_skip, shape.length);
+    if (long_conv_tensor::correlation_fits()) {
+      const long_conv_tensor::CorrelationGrid spread(queue, Channels, shape);
+      float* partial = queue.take<float>(spread.shares * shape.length * Channels);
+      long_conv_tensor::launch_correlate<Channels>(queue, dy, u, partial, spread, shape);
+      return add_up(partial, spread.shares);
+    }
   }
+  const dim3 one = grid(Channels, shape.length, 1);
+  const Index shares = std::clamp<Index>(8 * queue.multiprocessors() / (Index{one.x} * one.y), 1, shape.batch);
+  float* partial = queue.take<float>(shares * shape.length * Channels);
+  queue.launch(what, correlate_directly<Channels, T, U>, grid(Channels, shape.length, shares), dim3(threads), 0,
+               dy.data, dy.stride, u.data, u.stride, partial, shape.batch, shape.length);
+  add_up(partial, shares);
 }
 
 }  // namespace long_conv_detail

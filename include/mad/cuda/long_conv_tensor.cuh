@@ -14,9 +14,9 @@
 
 namespace mad::cuda::long_conv_tensor {
 
-inline constexpr int channels = 8;   ///< of a block, one per warp: rows are read and written 16 bytes at a time
+inline constexpr int channels = 8;   ///< of a block: rows are read and written 16 bytes at a time
 inline constexpr int sequences = 8;  ///< of a block: the columns of a product
-inline constexpr int warps = 8;      ///< each moves one sequence and computes one channel
+inline constexpr int warps = 8;      ///< of a block, or twice as many; each moves a sequence and computes a channel
 inline constexpr int tile = 128;     ///< results of a channel and sequence that are in registers at once
 
 using Row = Chunk<std::uint32_t, 4>;  // 8 channels at one position
@@ -41,13 +41,16 @@ __device__ inline Row product(const Row& a, const Row& b) {
   }
   return c;
 }
+/// Channel c of two positions of 8 channels.
+__device__ inline std::uint32_t neighbours(const Row& first, const Row& second, int c) {
+  return c % 2 == 0 ? low_halves(first.value[c / 2], second.value[c / 2])
+                    : high_halves(first.value[c / 2], second.value[c / 2]);
+}
 /// Two neighbouring positions of 8 channels, side by side in memory, go to `to` with positions side by side.
 __device__ inline void scatter(const Row& first, const Row& second, BFloat16* to, int channel_stride) {
 #pragma unroll
   for (int c = 0; c < channels; ++c)
-    *reinterpret_cast<std::uint32_t*>(to + c * channel_stride) =
-        c % 2 == 0 ? low_halves(first.value[c / 2], second.value[c / 2])
-                   : high_halves(first.value[c / 2], second.value[c / 2]);
+    *reinterpret_cast<std::uint32_t*>(to + c * channel_stride) = neighbours(first, second, c);
 }
 /// And back.
 __device__ inline void gather(const BFloat16* from, int channel_stride, Row& first, Row& second) {
@@ -92,31 +95,36 @@ struct Memory {
 inline constexpr int half = tile / 2;
 
 /// A thread's part of half a tile's inputs on its way from memory: of its warp's sequence, positions 2 lane and
-/// 2 lane + 1; of filter thread mod 8 every 32nd lag.
+/// 2 lane + 1; of filter thread mod 8 two lags. With two warps per sequence that is a whole tile.
 template <Gating G>
 struct Fetched {
   Row row[2];
   Row factor[G == Gating::forward ? 2 : 1];
   float tap[2];
 };
-/// Its part of the factors of a tile's results: those positions and the ones half a tile behind.
-template <Gating G>
+/// Its part of the factors of a tile's results: those positions and, with one warp per sequence, the ones half a tile
+/// behind.
+template <int PerChannel>
 struct Factors {
-  Row row[2][4];
+  Row row[2][4 / PerChannel];
 };
 
 /// y[t] = sum_{s<=t} h[t-s] u[s] + skip u[t], or with Backwards y[s] = sum_{t>=s} h[t-s] u[t] + skip u[s]: the same
 /// with time reversed. Channel c uses column c mod Filters. The results of a tile need the inputs up to it: while they
 /// are computed, the next inputs are on their way, half a tile at a time, since there are no registers for more.
-/// Grid: (channels / 8, batch / 8).
-template <int Filters, bool Backwards, Gating G>
-__global__ void __launch_bounds__(32 * warps, 2)
+/// PerChannel warps, 1 or 2, share a channel and a sequence: halves of each tile. Two hide more of each other's waiting
+/// where there is no room for a second block. Grid: (channels / 8, batch / 8).
+template <int Filters, bool Backwards, Gating G, int PerChannel>
+__global__ void __launch_bounds__(32 * warps * PerChannel, 2 / PerChannel)
     convolve(const BFloat16* u, std::size_t u_stride, const float* h, std::size_t h_stride, const float* skip,
              BFloat16* y, std::size_t y_stride, Gates<BFloat16> gates, int batch, int length) {
   extern __shared__ float4 dynamic_memory[];
   const Memory m(length, dynamic_memory);
   const int lane = static_cast<int>(threadIdx.x) % 32;
-  const int warp = static_cast<int>(threadIdx.x) / 32;
+  const int team = PerChannel == 1 ? 0 : static_cast<int>(threadIdx.x) / (32 * warps);
+  const int warp = static_cast<int>(threadIdx.x) / 32 - warps * team;
+  const int part = half * team;  // of a tile, where this warp's begins
+  constexpr int fetched = half * PerChannel;
   const unsigned first_channel = blockIdx.x * channels;
   const int b = static_cast<int>(blockIdx.y) * sequences + warp;
   // Backwards, position p of the sums is token length - 1 - p.
@@ -133,20 +141,20 @@ __global__ void __launch_bounds__(32 * warps, 2)
     Fetched<G> f;
 #pragma unroll
     for (int k = 0; k < 2; ++k) {
-      const int p = first + 2 * lane + k;
+      const int p = first + part + 2 * lane + k;
       f.row[k] = read(u, u_stride, p);
       if constexpr (G == Gating::forward) f.factor[k] = read(gates.factor[0], gates.factor_stride[0], p);
     }
 #pragma unroll
     for (int k = 0; k < 2; ++k) {
-      const int lag = first + static_cast<int>(threadIdx.x) / channels + 32 * k;
+      const int lag = first + static_cast<int>(threadIdx.x) / channels + fetched / 2 * k;
       f.tap[k] = lag < length ? h[static_cast<std::size_t>(lag) * h_stride + filter] : 0.0f;
       if (lag == 0) f.tap[k] += direct;
     }
     return f;
   };
   const auto keep = [&](Fetched<G> f, int first) {
-    const int p = first + 2 * lane;
+    const int p = first + part + 2 * lane;
     if constexpr (G == Gating::forward)
 #pragma unroll
       for (int k = 0; k < 2; ++k) f.row[k] = product(f.row[k], f.factor[k]);
@@ -155,24 +163,24 @@ __global__ void __launch_bounds__(32 * warps, 2)
 #pragma unroll
     for (int k = 0; k < 2; ++k) {
       const BFloat16 tap = from_float<BFloat16>(f.tap[k]);
-      to[64 * k] = tap;      // h[lag] of a lag
-      to[64 * k + 3] = tap;  // and h[lag - 1] of the next
+      to[fetched * k] = tap;      // h[lag] of a lag
+      to[fetched * k + 3] = tap;  // and h[lag - 1] of the next
     }
   };
   const auto read_factors = [&](int first) {
-    Factors<G> f;
+    Factors<PerChannel> f;
 #pragma unroll
     for (int g = first_gate<G>; g < 2; ++g)
 #pragma unroll
-      for (int k = 0; k < 4; ++k)
-        f.row[g][k] = read(gates.factor[g], gates.factor_stride[g], first + 2 * lane + k / 2 * half + k % 2);
+      for (int k = 0; k < 4 / PerChannel; ++k)
+        f.row[g][k] = read(gates.factor[g], gates.factor_stride[g], first + part + 2 * lane + k / 2 * half + k % 2);
     return f;
   };
-  const auto write = [&](int first, const Factors<G>& factors) {
+  const auto write = [&](int first, const Factors<PerChannel>& factors) {
     if (b >= batch) return;
 #pragma unroll
-    for (int k = 0; k < 2; ++k) {
-      const int place = 2 * lane + half * k;
+    for (int k = 0; k < 2 / PerChannel; ++k) {
+      const int place = part + 2 * lane + half * k;
       Row row[2];
       if (first + place >= length) return;
       gather(m.results + warp * m.result_stride + place, sequences * m.result_stride, row[0], row[1]);
@@ -190,9 +198,13 @@ __global__ void __launch_bounds__(32 * warps, 2)
   };
 
   const Fetched<G> begin = fetch(0);
-  const Fetched<G> behind = fetch(half);
-  keep(begin, 0);
-  keep(behind, half);
+  if constexpr (PerChannel == 1) {
+    const Fetched<G> behind = fetch(half);
+    keep(begin, 0);
+    keep(behind, half);
+  } else {
+    keep(begin, 0);
+  }
   if (threadIdx.x < channels * Memory::lead) own_taps[threadIdx.x / channels] = 0;
   if (threadIdx.x < channels) reinterpret_cast<BFloat16*>(own_taps + Memory::lead)[1] = from_float<BFloat16>(0.0f);
   __syncthreads();
@@ -201,24 +213,25 @@ __global__ void __launch_bounds__(32 * warps, 2)
   const int place = lane % 4 * 2;
   const std::uint32_t* taps = m.taps + warp * m.taps_stride + Memory::lead + group - place;
   const BFloat16* own = m.values + (warp * sequences + group) * m.stride + place;
-  Factors<G> factors;
-  BFloat16* result = m.results + (warp * sequences + place) * m.result_stride + group;
+  Factors<PerChannel> factors;
+  BFloat16* result = m.results + (warp * sequences + place) * m.result_stride + part + group;
   for (int first = 0; first < length; first += tile) {
-    constexpr int blocks = tile / 16;
+    constexpr int blocks = tile / 16 / PerChannel;
+    const int own_first = first + part;
     const bool more = first + tile < length;
     Fetched<G> next;
     if (more) next = fetch(first + tile);
     if (first > 0) write(first - tile, factors);
 
     tensor::Sums sum[blocks];
-    std::uint32_t window[2 * blocks + 1];  // lags first - s + 8 (k - 1), each of 8 x 8 elements of the matrix
+    std::uint32_t window[2 * blocks + 1];  // lags own_first - s + 8 (k - 1), each of 8 x 8 elements of the matrix
 #pragma unroll
-    for (int k = 0; k < 2 * blocks - 1; ++k) window[k] = taps[first + 8 * (k + 1)];
+    for (int k = 0; k < 2 * blocks - 1; ++k) window[k] = taps[own_first + 8 * (k + 1)];
     const auto step = [&](int s, int from) {
 #pragma unroll
       for (int k = 2 * blocks; k >= 2; --k) window[k] = window[k - 2];
-      window[0] = taps[first - s - 8];
-      window[1] = taps[first - s];
+      window[0] = taps[own_first - s - 8];
+      window[1] = taps[own_first - s];
       const auto* input = reinterpret_cast<const std::uint32_t*>(own + s);
       const tensor::Right<16> right{{input[0], input[4]}};
 #pragma unroll
@@ -228,25 +241,25 @@ __global__ void __launch_bounds__(32 * warps, 2)
                                right);
     };
 #pragma unroll 8
-    for (int s = 0; s < first; s += 16) step(s, 0);
+    for (int s = 0; s < own_first; s += 16) step(s, 0);
     if (more) {  // no warp reads so far behind yet
       keep(next, first + tile);
-      next = fetch(first + tile + half);
+      if constexpr (PerChannel == 1) next = fetch(first + tile + half);
     }
 #pragma unroll
     for (int i = 0; i < blocks; ++i)
-      if (first + 16 * i < m.positions) step(first + 16 * i, i);
+      if (own_first + 16 * i < m.positions) step(own_first + 16 * i, i);
 
     __syncthreads();  // the last tile's results are no longer needed
 #pragma unroll
     for (int i = 0; i < blocks; ++i) {
-      if (first + 16 * i >= m.positions) break;
+      if (own_first + 16 * i >= m.positions) break;
 #pragma unroll
       for (int k = 0; k < 4; ++k)
         result[k % 2 * m.result_stride + 16 * i + k / 2 * 8] = from_float<BFloat16>(sum[i].value[k]);
     }
     factors = read_factors(first);  // the sums' registers are free by now
-    if (more) keep(next, first + tile + half);
+    if (PerChannel == 1 && more) keep(next, first + tile + half);
     __syncthreads();
   }
   write((m.tiles - 1) * tile, factors);
@@ -268,9 +281,16 @@ void launch_convolve(Queue& queue, View<const BFloat16> u, View<const float> h, 
                      const Gates<BFloat16>& gates, const Shape& shape) {
   const dim3 grid(static_cast<unsigned>(Channels / channels),
                   static_cast<unsigned>((shape.batch + sequences - 1) / sequences));
-  queue.launch("a long convolution", convolve<Filters, Backwards, G>, grid, dim3(32 * warps),
-               Memory(shape.length).bytes(), u.data, u.stride, h.data, h.stride, skip, y.data, y.stride, gates,
-               shape.batch, shape.length);
+  const std::size_t bytes = Memory(shape.length).bytes();
+  const auto launch = [&](auto kernel, int per_channel) {
+    queue.launch("a long convolution", kernel, grid, dim3(static_cast<unsigned>(32 * warps * per_channel)), bytes,
+                 u.data, u.stride, h.data, h.stride, skip, y.data, y.stride, gates, shape.batch, shape.length);
+  };
+  constexpr std::size_t reserved = 1024;  // besides, of every block
+  if (2 * bytes + reserved <= most_shared_memory())
+    launch(convolve<Filters, Backwards, G, 1>, 1);
+  else
+    launch(convolve<Filters, Backwards, G, 2>, 2);
 }
 
 }  // namespace mad::cuda::long_conv_tensor
