@@ -265,7 +265,8 @@ __global__ void __launch_bounds__(32 * Group, Correlation::multiprocessor_warps 
 /// True if a thread block has enough shared memory.
 inline bool correlation_fits() { return sizeof(CorrelationMemory<8, 1, false>) <= most_shared_memory(); }
 
-/// How the work is spread: thread blocks along the lags and along the sequences, as many as run at once.
+/// How the work is spread: thread blocks along the lags and along the sequences, as many as run at once, or more where
+/// they have different lags and so different amounts of work.
 struct CorrelationGrid {
   int lag_groups;
   Index shares;
@@ -279,9 +280,9 @@ struct CorrelationGrid {
     group = whole_sectors ? 16 : 8;
     blocks = shape.length <= C::block ? 1 : shape.length <= 2 * C::block ? 2 : shape.length <= 4 * C::block ? 4 : 8;
     lag_groups = static_cast<int>((shape.length + C::positions - 1) / C::positions);
-    const Index at_once = Index{queue.multiprocessors()} * C::multiprocessor_warps / group;
+    const Index most = Index{queue.multiprocessors()} * C::multiprocessor_warps / group * (lag_groups > 1 ? 4 : 1);
     const Index sequences = C::blocks / blocks;
-    shares = std::clamp<Index>(at_once / (Index{total_channels / group} * lag_groups), 1,
+    shares = std::clamp<Index>(most / (Index{total_channels / group} * lag_groups), 1,
                                (shape.batch + sequences - 1) / sequences);
   }
 };

@@ -24,7 +24,8 @@ TEST_CASE("Hyena on the device agrees with the CPU") { compare_shapes<HyenaNet, 
 
 TEST_CASE("Hyena over several tiles of positions, and whatever sequences are left over, agrees with the CPU") {
   if (no_device()) return;
-  for (const auto& [batch, length] : {std::pair<Index, Index>{9, 129}, {17, 144}, {3, 383}, {1, 257}})
+  for (const auto& [batch, length] :
+       {std::pair<Index, Index>{9, 129}, {17, 144}, {3, 383}, {1, 257}, {2, 700}, {1, 1100}})
     compare<HyenaNet, 64, Norm::layer_norm>({.precision = Precision::mixed, .batch = batch, .length = length});
 }
 
