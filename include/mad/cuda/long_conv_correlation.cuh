@@ -44,7 +44,9 @@ struct CorrelationMemory {
   static constexpr int pieces = Group / channels;     ///< of 16 bytes in a row
   static constexpr int words = (C::lead + span) / 2;  ///< of a sequence
   /// Where a block of u begins, behind the lead of its sequence.
-  static constexpr int word(int block) { return block / Blocks * words + (C::lead + block % Blocks * C::block) / 2; }
+  static __device__ constexpr int word(int block) {
+    return block / Blocks * words + (C::lead + block % Blocks * C::block) / 2;
+  }
   static constexpr int copy = sequences * words + 8;    ///< the second copy in other banks than the first
   static constexpr int halves = C::positions / 2 + 64;  ///< D looks beyond the last block: at what follows, or at zeros
   static constexpr int sums_stride = span / 4 * 5 + 1;

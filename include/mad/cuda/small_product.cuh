@@ -36,10 +36,10 @@ namespace small_product_detail {
 inline constexpr unsigned threads = 256;
 
 /// A team of 2^log_lanes lanes per result.
-inline __global__ void __launch_bounds__(threads)
-    multiply(SmallFactor a, SmallFactor b, SmallResult c, unsigned results, unsigned columns, unsigned inner,
-             unsigned log_lanes) {
-  const unsigned thread = blockIdx.x * threads + threadIdx.x;
+template <unsigned Threads>
+__global__ void __launch_bounds__(Threads) multiply(SmallFactor a, SmallFactor b, SmallResult c, unsigned results,
+                                                    unsigned columns, unsigned inner, unsigned log_lanes) {
+  const unsigned thread = blockIdx.x * Threads + threadIdx.x;
   const unsigned result = min(thread >> log_lanes, results - 1);
   const unsigned lanes = 1u << log_lanes;
   const unsigned lane = thread & (lanes - 1);
@@ -67,7 +67,7 @@ inline void small_product(Queue& queue, Index rows, Index columns, Index inner, 
   // A lane adds up about eight terms.
   const Index lanes = std::bit_ceil(static_cast<unsigned>(std::clamp<Index>(inner / 8, 1, 32)));
   const Index results = rows * columns;
-  queue.launch("a small product", d::multiply,
+  queue.launch("a small product", d::multiply<d::threads>,
                dim3(static_cast<unsigned>((results * lanes + d::threads - 1) / d::threads)), dim3(d::threads), 0, a, b,
                c, results, columns, inner, std::countr_zero(static_cast<unsigned>(lanes)));
 }

@@ -66,8 +66,9 @@ __device__ inline float sum_of_rows(const float* dy, std::size_t dy_stride, cons
 }
 
 /// A block adds up 32 results, one per lane; its warps take turns with the rows. Grid: the tasks' blocks.
-inline __global__ void __launch_bounds__(32 * warps) add(const __grid_constant__ Tasks tasks) {
-  __shared__ float of_warp[warps][32];
+template <unsigned Warps>
+__global__ void __launch_bounds__(32 * Warps) add(const __grid_constant__ Tasks tasks) {
+  __shared__ float of_warp[Warps][32];
   unsigned t = 0;
   while (t + 1 < tasks.count && tasks.task[t + 1].first_block <= blockIdx.x) ++t;
   const Task& task = tasks.task[t];
@@ -88,7 +89,7 @@ inline __global__ void __launch_bounds__(32 * warps) add(const __grid_constant__
   if (warp != 0 || !here) return;
   float total = 0;
 #pragma unroll
-  for (unsigned w = 0; w < warps; ++w) total += of_warp[w][lane];
+  for (unsigned w = 0; w < Warps; ++w) total += of_warp[w][lane];
   float* to = of_weight ? g.d_weight + result : g.d_bias + row;
   *to += total;
 }
@@ -108,7 +109,8 @@ inline void add_exact_weight_gradients(Queue& queue, std::span<const ExactWeight
   d::Tasks tasks{.task = {}, .count = 0, .rows = static_cast<unsigned>(rows)};
   unsigned blocks = 0;
   const auto start = [&] {
-    queue.launch("the gradients of small weights", d::add, dim3(rows > 0 ? blocks : 0), dim3(32 * d::warps), 0, tasks);
+    queue.launch("the gradients of small weights", d::add<d::warps>, dim3(rows > 0 ? blocks : 0), dim3(32 * d::warps),
+                 0, tasks);
     tasks.count = blocks = 0;
   };
   for (const ExactWeightGradient& g : gradients) {
