@@ -99,11 +99,11 @@ __device__ inline void load_logits(const float* row, int c, int vocabulary, floa
   }
 }
 
-/// A team of 2^log_lanes lanes per row; a lane takes four neighbouring classes at a time. `Shared`: the classes are
-/// counted in shared memory first.
+/// Losses of rows, added up by block, and their gradients. A team of 2^log_lanes lanes per row; a lane takes four
+/// neighbouring classes at a time. `Shared`: the classes are counted in shared memory first.
 template <bool Shared, class T>
 __global__ void __launch_bounds__(threads)
-    kernel(const __grid_constant__ CrossEntropy<T> n, unsigned rows, int vocabulary, unsigned log_lanes, int* counter) {
+    kernel(const __grid_constant__ CrossEntropy<T> n, unsigned rows, int vocabulary, unsigned log_lanes) {
   extern __shared__ int counts[];
   int* hits = Shared ? counts : n.hits;
   if constexpr (Shared) {
@@ -192,15 +192,21 @@ __global__ void __launch_bounds__(threads)
       if (counts[i] != 0) atomicAdd(n.hits + i, counts[i]);
   }
   if (threadIdx.x == 0) n.partial[blockIdx.x] = loss;
-  if (!is_last_block(counter, static_cast<int>(gridDim.x))) return;
+}
+
+/// Adds up the losses of `blocks` blocks; with the last rows of a batch, its metrics. One block.
+template <class T>
+__global__ void __launch_bounds__(threads)
+    add_up(const __grid_constant__ CrossEntropy<T> n, unsigned blocks, int vocabulary) {
   double total = 0;
-  for (unsigned b = threadIdx.x; b < gridDim.x; b += threads) total += n.partial[b];
+  for (unsigned b = threadIdx.x; b < blocks; b += threads) total += n.partial[b];
   total = block_sum(total) + n.tally->loss;
   __syncthreads();  // all have read it
   if (!n.is_last) {
     if (threadIdx.x == 0) n.tally->loss = total;
     return;
   }
+  const int counted = n.tally->counted;
   StepMetrics* metrics = n.metrics + *n.position;
   finish(n.hits, vocabulary, total, counted, metrics);
   if (threadIdx.x != 0) return;
@@ -211,7 +217,7 @@ __global__ void __launch_bounds__(threads)
 }  // namespace cross_entropy_detail
 
 /// Losses of `rows` rows of logits, and with the last ones of a batch its metrics; sums over rows are in double and in
-/// a fixed order. `n.partial` is provided here.
+/// a fixed order. `n.partial` is provided here. Metrics are formed aside: the gradient does not wait for them.
 template <class T>
 void cross_entropy(Queue& queue, CrossEntropy<T> n, Index rows, Index vocabulary) {
   namespace d = cross_entropy_detail;
@@ -219,11 +225,12 @@ void cross_entropy(Queue& queue, CrossEntropy<T> n, Index rows, Index vocabulary
   while (log_lanes < 5 && (Index{4} << log_lanes) < vocabulary) ++log_lanes;
   const Index teams = d::threads >> log_lanes;
   const Index blocks = std::clamp<Index>((rows + teams - 1) / teams, 1, 2 * queue.multiprocessors());
-  n.partial = queue.take<double>(blocks);
+  n.partial = queue.take_for_aside<double>(blocks);
   const auto shared = static_cast<std::size_t>(3 * vocabulary) * sizeof(int);
   const bool fits = shared <= 32 * 1024;
   queue.launch("the loss", fits ? d::kernel<true, T> : d::kernel<false, T>, dim3(static_cast<unsigned>(blocks)),
-               dim3(d::threads), fits ? shared : 0, n, rows, vocabulary, log_lanes, queue.counters(1));
+               dim3(d::threads), fits ? shared : 0, n, rows, vocabulary, log_lanes);
+  queue.begin_aside().launch("the metrics", d::add_up<T>, dim3(1), dim3(d::threads), 0, n, blocks, vocabulary);
 }
 
 }  // namespace mad::cuda

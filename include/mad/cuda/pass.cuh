@@ -76,7 +76,10 @@ public:
       const Part part{first, sequences, first == 0, first + sequences == shape_.batch};
       forward(queue, w, part);
       loss(queue, n, part, train);
-      if (train) backward(queue, w, part);
+      if (train)
+        backward(queue, w, part);
+      else
+        queue.wait_for(queue.side());
     }
   }
 
