@@ -165,7 +165,8 @@ inline int benchmark_and_report(const BenchmarkRequest& asked, const Program& pr
       request.folder.empty()
           ? std::filesystem::path("benchmark") / request.preset /
                 (first.model.id + "_d-" + width + "_" + norm + "_" + std::string(train::name(request.fidelity)) +
-                 (request.device.cuda ? "_cuda-" + std::string(train::name(request.device.precision())) : ""))
+                 (request.device.cuda ? "_cuda-" + std::string(train::name(request.device.precision())) : "") +
+                 (request.device.micro_batch > 0 ? "_mb-" + std::to_string(request.device.micro_batch) : ""))
           : std::filesystem::path(request.folder);
   const std::filesystem::path logs =
       request.log_base_path.empty() ? folder / "logs" : std::filesystem::path(request.log_base_path);

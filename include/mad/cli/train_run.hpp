@@ -130,6 +130,14 @@ inline std::string first_difference(const nlohmann::ordered_json& found, const n
 
 }  // namespace detail
 
+/// What only some runs are described by: without it in one of two descriptions, the runs differ too.
+inline std::string difference_in_choices(const nlohmann::ordered_json& found, const nlohmann::ordered_json& expected) {
+  for (const char* key : {"device", "precision", "micro_batch"})
+    if (found.is_object() && found.contains(key) && !expected.contains(key))
+      return std::string(key) + " is " + found.at(key).dump() + ", must not be given";
+  return "";
+}
+
 /// The results of a run that is finished: its folder holds `results.csv`, ours or the reference's. Nothing if there is
 /// none.
 /// \throws Error if the file is damaged; UsageError if the folder's `run.json` says that the results are another run's.
@@ -143,8 +151,9 @@ inline std::optional<train::Results> finished_results(const TrainRun& run) {
   nlohmann::ordered_json expected = run.description();
   expected["training"] = train::to_json(run.training);
   // Through text and back, so that both sides have numbers of the same kinds.
-  const std::string difference =
-      detail::first_difference(train::read_record(record), nlohmann::ordered_json::parse(expected.dump()));
+  const nlohmann::ordered_json found = train::read_record(record);
+  std::string difference = detail::first_difference(found, nlohmann::ordered_json::parse(expected.dump()));
+  if (difference.empty()) difference = difference_in_choices(found, expected);
   if (!difference.empty())
     throw UsageError("the folder " + mad::detail::quoted(run.folder) +
                      " holds the results of another run: in run.json " + difference +

@@ -21,11 +21,6 @@ inline constexpr Index most_rows = Index{1} << 15;
 
 inline bool wanted(const Queue& queue, Index rows) { return queue.defers() && rows <= most_rows; }
 
-/// True if two gradients add to the same place: one kernel must not do both.
-inline bool collide(const WeightGradient& a, const WeightGradient& b) {
-  return (a.d_weight != nullptr && a.d_weight == b.d_weight) || (a.d_bias != nullptr && a.d_bias == b.d_bias);
-}
-
 /// Calls start(group) for the gradients that \p belongs picks, as many at a time as \p most and as have places of
 /// their own.
 template <class Belongs, class Start>

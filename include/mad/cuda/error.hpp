@@ -46,9 +46,10 @@ inline void* allocate(std::size_t bytes, std::string_view what) {
     std::size_t free = 0;
     std::size_t total = 0;
     cudaMemGetInfo(&free, &total);
-    throw Error("CUDA: out of device memory: " + std::string(what) + " needs " + error_detail::mebibytes(bytes) +
-                ", of the device's " + error_detail::mebibytes(total) + " only " + error_detail::mebibytes(free) +
-                " are free. Use a smaller batch, micro-batches (--micro-batch), or train fewer models at a time.");
+    throw Error(
+        "CUDA: out of device memory: " + std::string(what) + " needs " + error_detail::mebibytes(bytes) +
+        ", of the device's " + error_detail::mebibytes(total) + " only " + error_detail::mebibytes(free) +
+        " are free. Use a smaller batch, micro-batches (mad train --micro-batch), or train fewer models at a time.");
   }
   check(status, "allocate " + error_detail::mebibytes(bytes) + " for " + std::string(what));
   return memory;

@@ -121,12 +121,14 @@ public:
 
   /// The gradient of the last `gradient`, in the order of `layout()`.
   std::vector<float> gradients() const {
+    if (single_ == nullptr) throw Error("model: there is no gradient yet; call gradient first");
     return pack_together(Single::copy(single_->pass.gradients(), device_layout_.size, queue_->stream()), layout_,
                          device_layout_);
   }
   /// The logits (rows, positions, vocab_size) of the last `gradient` or `evaluate`; of the last micro-batch if there
   /// are several.
   std::vector<float> logits() const {
+    if (single_ == nullptr) throw Error("model: there are no logits yet; call gradient or evaluate first");
     const Pass<P>& pass = single_->pass;
     const Index count = pass.logit_sequences() * pass.head_shape().length * options_.vocab_size;
     return Single::copy(single_->pass.logits(), count, queue_->stream());
@@ -174,8 +176,7 @@ private:
     Single(const Model& m, Index batch, Index length)
         : input_length(length),
           bytes(measure(m, batch, length)),
-          memory(bytes, "the activations of a batch of " + std::to_string(batch) + " sequences of " +
-                            std::to_string(length) + " tokens"),
+          memory(bytes, activations_of(m.micro_batch_, batch, length)),
           cutter(memory.data()),
           pass(m.architecture_, m.options_, m.device_layout_, batch, m.micro_batch_, length, cutter),
           negative_log_likelihood(pass.head_shape().tokens(), "losses"),

@@ -9,7 +9,9 @@
 #include <mad/cuda/linear.cuh>
 #include <mad/cuda/pooling.cuh>
 
+#include <algorithm>
 #include <array>
+#include <string>
 #include <utility>
 
 namespace mad::cuda {
@@ -22,6 +24,12 @@ struct Weights {
   const float* constants = nullptr;
   const float* sinusoids = nullptr;  ///< (max_length, width), where the model adds them
 };
+
+/// What takes most of a pass's memory, in words.
+inline std::string activations_of(Index micro_batch, Index batch, Index length) {
+  const Index sequences = micro_batch > 0 ? std::min(micro_batch, batch) : batch;
+  return "the activations of " + std::to_string(sequences) + " sequences of " + std::to_string(length) + " tokens";
+}
 
 /// Sequences of a batch that go through the model together.
 struct Part {
@@ -110,7 +118,7 @@ private:
   /// Logits of a part.
   void forward(Queue& queue, const Weights<P>& w, const Part& part) const {
     // What parameters alone determine is computed aside, one block ahead: many small kernels. All parts read it.
-    std::size_t ahead = part.is_first ? start_prologue(queue, w, 0) : stages_.size();
+    std::size_t ahead = part.is_first ? start_prologue(queue, queue.begin_aside(), w, 0) : stages_.size();
     const Index width = a_.width;
     const Shape shape = of(shape_, part.sequences);
     const Shape head_shape = of(head_shape_, part.sequences);
@@ -122,9 +130,9 @@ private:
         pool_forward<Activation>(queue, shape, head_shape, o_.pooling, width, encoded_, w.sinusoids, stages_[i].x);
       }
       run_phase(queue, w, stages_[i], part.sequences, Phase::forward);
-      if (i == ahead) ahead = start_prologue(queue, w, i + 1);
+      if (i == ahead) ahead = start_prologue(queue, queue.side(), w, i + 1);
     }
-    if (queue.has_reserved()) queue.wait_for(queue.side());
+    if (part.is_first) queue.wait_for(queue.side());  // a prologue that no step of the forward pass reads
     queue.release();
     linear_forward<Activation, float>(queue, head_shape.tokens(), width, o_.vocab_size, {normed(), width},
                                       w.factors + layout_.head_weight, w.parameters + layout_.head_bias, {},
@@ -204,13 +212,13 @@ private:
             table(layout_.cls_token)};
   }
 
-  /// Starts the next prologue from stage i on; returns the stage it belongs to, or one that does not exist. The steps
-  /// that read its values wait for it.
-  std::size_t start_prologue(Queue& queue, const Weights<P>& w, std::size_t i) const {
+  /// Starts the next prologue from stage i on in \p side; returns the stage it belongs to, or one that does not exist.
+  /// The steps that read its values wait for it. Nothing that \p queue computes is read by it.
+  std::size_t start_prologue(Queue& queue, Queue& side, const Weights<P>& w, std::size_t i) const {
     while (i < stages_.size() && !stages_[i].block->arenas->has_prologue) ++i;
     if (i == stages_.size()) return i;
     const Stage& stage = stages_[i];
-    run_phase(queue.begin_aside(), w, stage, most_, Phase::prologue);
+    run_phase(side, w, stage, most_, Phase::prologue);
     for (int d = 0; d < domain_count; ++d) {
       const auto domain = static_cast<Domain>(d);
       const std::byte* begin = stage.context.arena[static_cast<int>(Space::prologue)][d];
@@ -269,7 +277,7 @@ private:
       if (!arenas.prologue_adds) place(stage, Space::prologue, cutter);
       std::vector<Index> bytes(static_cast<std::size_t>(arenas.prepared_count));
       stage.block->prepared_bytes(stage.shape, bytes.data());
-      for (Index b : bytes) stage.prepared.push_back(cutter.take<std::byte>(b));
+      for (Index b : bytes) stage.prepared.push_back(cutter.take<std::byte>(std::max<Index>(b, 1)));
     }
     // All layers share one scratch arena; or they take turns with two, so that what a layer has put aside does not keep
     // the next one waiting. Whoever asks for parts wants less memory.

@@ -97,14 +97,18 @@ public:
 
   /// Between `begin_rehearsal` and `allocate_workspace` nothing is launched.
   void begin_rehearsal() {
+    forget();
     rehearsing_ = true;
-    // What a recording that failed may have left.
+    if (side_ != nullptr) side_->begin_rehearsal();
+  }
+  /// Drops what a recording that failed has left: gradients that were to come, and memory that was noted.
+  void forget() {
     deferred_.gradients.clear();
     exact_deferred_.gradients.clear();
     defers_ = true;
     reserved_.clear();
     handed_.release();
-    if (side_ != nullptr) side_->begin_rehearsal();
+    if (side_ != nullptr) side_->forget();
   }
   void allocate_workspace() {
     rehearsing_ = false;

@@ -7,6 +7,7 @@
 #include <mad/cuda/numbers.cuh>
 #include <mad/cuda/queue.hpp>
 
+#include <algorithm>
 #include <bit>
 
 namespace mad::cuda {

@@ -172,6 +172,12 @@ void run_phase(const Context<P>& context) {
       aside.queue->start_deferred();
       aside.queue->wait_for(*context.queue);
       run_phase<Low, Phase::epilogue>(aside);
+      // Gradients that it adds to may be added to here, too.
+      constexpr int first = Low::steps.phase_begin[static_cast<int>(Phase::epilogue)];
+      constexpr int behind = Low::steps.phase_begin[static_cast<int>(Phase::epilogue) + 1];
+      for (int s = first; s < behind; ++s)
+        for (const Place& place : PendingStep<P>{context, code[s]}.written())
+          if (place.space == Space::parameter_gradient) context.queue->reserve_aside(bytes_of(context, place), true);
     }
   };
   bool pending = Which == Phase::backward && context.with_epilogue;

@@ -188,8 +188,7 @@ private:
     }
     Index bytes = 0;
     for (Index size : sizes) bytes = std::max(bytes, make_pass(size, Cutter{}).second);
-    memory_ = Buffer<std::byte>(bytes, "the activations of a batch of " + std::to_string(batch_size_) +
-                                           " sequences of " + std::to_string(train_.columns) + " tokens");
+    memory_ = Buffer<std::byte>(bytes, activations_of(model_.micro_batch(), batch_size_, train_.columns));
     for (Index size : sizes)
       if (!passes_.contains(size)) passes_.emplace(size, make_pass(size, Cutter(memory_.data())).first);
     Queue& queue = model_.queue();
@@ -214,7 +213,13 @@ private:
 
   template <class Work>
   void capture(Graphs& graphs, Index size, const Work& work) {
-    if (!graphs.contains(size)) graphs.emplace(size, Graph(model_.queue().stream(), work));
+    if (graphs.contains(size)) return;
+    try {
+      graphs.emplace(size, Graph(model_.queue().stream(), work));
+    } catch (...) {
+      model_.queue().forget();
+      throw;
+    }
   }
 
   void select(Pass<P>& pass, const Data& data, bool train) {

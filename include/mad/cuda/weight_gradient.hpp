@@ -24,6 +24,12 @@ struct WeightGradientOf {
   float* d_weight = nullptr;
   float* d_bias = nullptr;
 };
+/// True if two gradients add to the same place: one kernel must not do both.
+template <class T>
+bool collide(const WeightGradientOf<T>& a, const WeightGradientOf<T>& b) {
+  return (a.d_weight != nullptr && a.d_weight == b.d_weight) || (a.d_bias != nullptr && a.d_bias == b.d_bias);
+}
+
 using WeightGradient = WeightGradientOf<BFloat16>;
 using ExactWeightGradient = WeightGradientOf<float>;
 

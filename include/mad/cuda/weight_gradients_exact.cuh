@@ -45,18 +45,19 @@ inline __host__ __device__ unsigned results(const ExactWeightGradient& g) {
   return static_cast<unsigned>((g.x != nullptr ? g.out * g.in : 0) + (g.d_bias != nullptr ? g.out : 0));
 }
 
-/// The sum over a warp's rows of dy, times x where that is not null.
+/// The sum over a warp's rows of dy, times x where that is not null; `Warps` warps take turns.
+template <unsigned Warps>
 __device__ inline float sum_of_rows(const float* dy, std::size_t dy_stride, const float* x, std::size_t x_stride,
                                     unsigned first, unsigned rows) {
   constexpr unsigned at_once = 8;
   float sum = 0;
-  for (; first < rows; first += at_once * warps) {
+  for (; first < rows; first += at_once * Warps) {
     float a[at_once];
     float b[at_once];
 #pragma unroll
     for (unsigned k = 0; k < at_once; ++k) {
-      const std::size_t r = min(first + k * warps, rows - 1);
-      a[k] = first + k * warps < rows ? dy[r * dy_stride] : 0.0f;
+      const std::size_t r = min(first + k * Warps, rows - 1);
+      a[k] = first + k * Warps < rows ? dy[r * dy_stride] : 0.0f;
       b[k] = x != nullptr ? x[r * x_stride] : 1.0f;
     }
 #pragma unroll
@@ -81,9 +82,9 @@ __global__ void __launch_bounds__(32 * Warps) add(const __grid_constant__ Tasks 
   const bool of_weight = result < products;
   const unsigned row = !here ? 0 : of_weight ? result / static_cast<unsigned>(g.in) : result - products;
   const float* x = of_weight ? g.x + result % static_cast<unsigned>(g.in) : nullptr;
-  float sum = sum_of_rows(g.dy + row, g.dy_stride, x, g.x_stride, warp, tasks.rows);
+  float sum = sum_of_rows<Warps>(g.dy + row, g.dy_stride, x, g.x_stride, warp, tasks.rows);
   for (unsigned s = 0; s < task.more; ++s)
-    sum += sum_of_rows(task.more_dy[s] + row, task.more_stride[s], nullptr, 0, warp, tasks.rows);
+    sum += sum_of_rows<Warps>(task.more_dy[s] + row, task.more_stride[s], nullptr, 0, warp, tasks.rows);
   of_warp[warp][lane] = sum;
   __syncthreads();
   if (warp != 0 || !here) return;
@@ -121,9 +122,7 @@ inline void add_exact_weight_gradients(Queue& queue, std::span<const ExactWeight
       same->more_stride[same->more++] = static_cast<unsigned>(g.dy_stride);
       continue;
     }
-    const auto collides = [&](const d::Task& t) {
-      return (g.d_weight != nullptr && t.of.d_weight == g.d_weight) || (g.d_bias != nullptr && t.of.d_bias == g.d_bias);
-    };
+    const auto collides = [&](const d::Task& t) { return collide(t.of, g); };
     if (tasks.count == d::most || std::any_of(known.begin(), known.end(), collides)) start();
     tasks.task[tasks.count++] = {.of = g, .first_block = blocks, .more = 0, .more_dy = {}, .more_stride = {}};
     blocks += (d::results(g) + 31) / 32;

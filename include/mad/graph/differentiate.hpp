@@ -5,6 +5,8 @@
 
 #include <mad/graph/graph.hpp>
 
+#include <algorithm>
+
 namespace mad {
 
 /// Which columns of a wide value belong to one column c of a narrow one of width w.

@@ -218,9 +218,11 @@ private:
 
   constexpr void first_fit(int i) {
     const Node& n = g_.nodes[i];
-    int& next = next_base_[static_cast<int>(n.domain)];
-    next = aligned(next, n.width);
-    if ((passes_ & reuse) == 0) return add_block(i, next);
+    if ((passes_ & reuse) == 0) {
+      int& next = next_base_[static_cast<int>(n.domain)];
+      next = aligned(next, n.width);
+      return add_block(i, next);
+    }
     int base = 0;
     bool moved = true;
     while (moved) {

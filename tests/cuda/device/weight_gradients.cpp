@@ -15,6 +15,7 @@ struct Map {
   bool bias = false;
   Index behind_dy = 0;  ///< columns of other maps between the rows
   Index behind_x = 0;
+  bool shares_bias = false;  ///< with the map before it
 };
 
 float value_of(std::uint16_t bits) { return std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16); }
@@ -68,19 +69,27 @@ void compare(const std::vector<Map>& maps, Index rows, AddGradients add = add_we
                          .dy = {},
                          .x = {},
                          .d_weight = random_values(m.out * m.in, generator),
-                         .d_bias = random_values(m.bias ? m.out : 0, generator)};
+                         .d_bias = random_values(m.bias ? m.out : 0, generator),
+                         .shares_bias = m.shares_bias};
     c.dy = random_rows(rows, m.out, c.dy_stride, generator);
     c.x = random_rows(rows, m.in, c.x_stride, generator);
     cases.push_back(std::move(c));
   }
   std::vector<WeightGradientCase> found = cases;
   add(found, rows);
+  std::vector<std::vector<double>> sums;
+  for (const WeightGradientCase& c : cases) sums.push_back(expected(c, rows));
+  for (std::size_t i = cases.size(); i-- > 1;) {
+    if (!cases[i].shares_bias) continue;
+    for (std::size_t o = 0; o < cases[i].d_bias.size(); ++o)
+      sums[i - 1][cases[i - 1].d_weight.size() + o] += sums[i][cases[i].d_weight.size() + o] - cases[i].d_bias[o];
+  }
   for (std::size_t i = 0; i < cases.size(); ++i) {
     INFO("map " << i << ", " << cases[i].out << " x " << cases[i].in);
-    const std::vector<double> all = expected(cases[i], rows);
+    const std::vector<double>& all = sums[i];
     const std::span<const double> weight = std::span(all).first(cases[i].d_weight.size());
     if (maps[i].in > 0) CHECK(distance(std::span<const float>(found[i].d_weight), weight) < 1e-5);
-    if (maps[i].bias)
+    if (maps[i].bias && !maps[i].shares_bias)
       CHECK(distance(std::span<const float>(found[i].d_bias), std::span(all).subspan(weight.size())) < 1e-5);
   }
   std::vector<WeightGradientCase> again = cases;
@@ -135,6 +144,11 @@ TEST_CASE("gradients of small weights in float agree with sums in double precisi
              {.out = 4, .in = 0, .bias = true},
              {.out = 7, .in = 3, .bias = true, .behind_x = 2}},
             rows, add_exact_weight_gradients_on_device);
+    const Map of_bias{.out = 6, .in = 0, .bias = true};
+    Map shared = of_bias;
+    shared.shares_bias = true;
+    compare({of_bias, shared, shared, {.out = 6, .in = 2, .bias = true}, of_bias, shared, shared, shared, shared}, rows,
+            add_exact_weight_gradients_on_device);
     compare(std::vector<Map>(16, {.out = 33, .in = 5, .bias = true}), rows, add_exact_weight_gradients_on_device);
   }
 }

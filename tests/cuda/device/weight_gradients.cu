@@ -81,6 +81,7 @@ void add_exact_weight_gradients_on_device(std::vector<WeightGradientCase>& cases
                                 .d_weight = kept(uploaded<float>(c.d_weight, queue)),
                                 .d_bias = kept(uploaded<float>(c.d_bias, queue))};
     if (c.in == 0) g.x = nullptr;
+    if (c.shares_bias) g.d_bias = gradients.back().d_bias;
     if (!cuda::are_few(g, rows)) throw UsageError("the kernel does not take this map");
     gradients.push_back(g);
   }

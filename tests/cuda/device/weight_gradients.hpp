@@ -21,6 +21,7 @@ struct WeightGradientCase {
   std::vector<std::uint16_t> x;
   std::vector<float> d_weight;
   std::vector<float> d_bias;  ///< empty without a bias
+  bool shares_bias = false;   ///< adds to the bias of the case before; only in float
 };
 
 /// Adds the gradients on the device.
