@@ -10,10 +10,10 @@
 
 namespace mad::cuda {
 
-/// A layer as the device runs it: with room for what it computes aside, gates in the kernels that have them, and
-/// nothing computed again that takes a kernel of its own.
+/// A layer as the device runs it: with room for what it computes aside, and nothing computed again that takes a kernel
+/// of its own.
 template <class L, int Width>
-using DeviceLowered = Lowered<L, Width, all_passes | room_aside | gates_inside | save_kernels>;
+using DeviceLowered = Lowered<L, Width, all_passes | room_aside | save_kernels>;
 
 /// Memory that the prepared values of a layer want, written to `bytes[slot]`.
 template <class Low, class P, int... Slot>

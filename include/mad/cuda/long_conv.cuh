@@ -6,7 +6,6 @@
 #pragma once
 
 #include <mad/cuda/long_conv_correlation.cuh>
-#include <mad/cuda/long_conv_gates.cuh>
 #include <mad/cuda/long_conv_tensor.cuh>
 #include <mad/cuda/sum.cuh>
 #include <mad/ops/long_conv.hpp>
@@ -14,7 +13,6 @@
 #include <algorithm>
 #include <string_view>
 #include <type_traits>
-#include <utility>
 
 namespace mad::cuda {
 
@@ -25,10 +23,10 @@ inline constexpr int threads = 128;
 
 /// y[t] = sum_{s<=t} h[t-s] u[s] + skip u[t], or with Backwards y[s] = sum_{t>=s} h[t-s] u[t] + skip u[s]. Channel c
 /// uses column c mod Filters. Thread: one channel, `tile` positions. Grid: (channels, tiles, batch).
-template <int Channels, int Filters, bool Backwards, Gating G, class T, class U>
+template <int Channels, int Filters, bool Backwards, class T, class U>
 __global__ void __launch_bounds__(threads)
     convolve_directly(const T* u, std::size_t u_stride, const float* h, std::size_t h_stride, const float* skip, U* y,
-                      std::size_t y_stride, Gates<T> gates, int length) {
+                      std::size_t y_stride, int length) {
   const int channel = static_cast<int>(blockIdx.x * threads + threadIdx.x);
   if (channel >= Channels) return;
   const int first = static_cast<int>(gridDim.y - 1 - blockIdx.y) * tile;  // the longest sums begin first
@@ -38,13 +36,6 @@ __global__ void __launch_bounds__(threads)
   u += channel;
   y += channel;
   h += channel % Filters;
-  const auto factor = [&](int g, std::size_t row) {
-    return to_float(gates.factor[g][row * gates.factor_stride[g] + channel]);
-  };
-  const auto value = [&](std::size_t row) {
-    const float x = to_float(u[row * u_stride]);
-    return G == Gating::forward ? to_float(from_float<T>(x * factor(0, row))) : x;  // as it is stored elsewhere
-  };
   const auto tap = [&](int lag) {
     return lag >= 0 && lag < length ? h[static_cast<std::size_t>(lag) * h_stride] : 0.0f;
   };
@@ -59,7 +50,7 @@ __global__ void __launch_bounds__(threads)
 #pragma unroll
     for (int k = 0; k < tile; ++k) window[k] = tap(first - s + k - (tile - 1));
 #pragma unroll
-    for (int j = 0; j < tile; ++j) input[j] = s + j < length ? value(token(s + j)) : 0.0f;
+    for (int j = 0; j < tile; ++j) input[j] = s + j < length ? to_float(u[token(s + j) * u_stride]) : 0.0f;
 #pragma unroll
     for (int j = 0; j < tile; ++j)
 #pragma unroll
@@ -67,16 +58,8 @@ __global__ void __launch_bounds__(threads)
   }
   const float direct = skip[channel % Filters];
 #pragma unroll
-  for (int i = 0; i < tile; ++i) {
-    if (first + i >= length) break;
-    const std::size_t row = token(first + i);
-    // The inputs are those of the last round, at the same positions.
-    const U result = from_float<U>(sum[i] + direct * input[i]);
-    if constexpr (G != Gating::backward) y[row * y_stride] = result;
-#pragma unroll
-    for (int g = first_gate<G>; g < 2; ++g)
-      gates.product[g][row * gates.product_stride[g] + channel] = from_float<T>(to_float(result) * factor(g, row));
-  }
+  for (int i = 0; i < tile; ++i)  // the inputs are those of the last round, at the same positions
+    if (first + i < length) y[token(first + i) * y_stride] = from_float<U>(sum[i] + direct * input[i]);
 }
 
 /// partial[p, lag, c] = sum over the p-th share of the sequences and over t of dy[t, c] u[t - lag, c]. Thread: one
@@ -148,20 +131,18 @@ inline dim3 grid(int channels, Index length, Index depth) {
               static_cast<unsigned>((length + tile - 1) / tile), static_cast<unsigned>(depth));
 }
 
-/// y = h * u + skip u, or with Backwards the gradient in u, with products before and after. WholeRows: rows begin at
-/// multiples of 16 bytes.
-template <int Channels, int Filters, bool Backwards, bool WholeRows, Gating G = Gating::none, class T, class U>
-void convolve(Queue& queue, View<const T> u, View<const float> h, const float* skip, View<U> y, const Shape& shape,
-              const Gates<T>& gates = {}) {
+/// y = h * u + skip u, or with Backwards the gradient in u. WholeRows: rows begin at multiples of 16 bytes.
+template <int Channels, int Filters, bool Backwards, bool WholeRows, class T, class U>
+void convolve(Queue& queue, View<const T> u, View<const float> h, const float* skip, View<U> y, const Shape& shape) {
   if constexpr (on_tensor_cores<T, U>(Channels, WholeRows)) {
     if (long_conv_tensor::fits(shape.length)) {
-      long_conv_tensor::launch_convolve<Channels, Filters, Backwards, G>(queue, u, h, skip, y, gates, shape);
+      long_conv_tensor::launch_convolve<Channels, Filters, Backwards>(queue, u, h, skip, y, shape);
       return;
     }
   }
-  queue.launch("a long convolution", convolve_directly<Channels, Filters, Backwards, G, T, U>,
+  queue.launch("a long convolution", convolve_directly<Channels, Filters, Backwards, T, U>,
                grid(Channels, shape.length, shape.batch), dim3(threads), 0, u.data, u.stride, h.data, h.stride, skip,
-               y.data, y.stride, gates, shape.length);
+               y.data, y.stride, shape.length);
 }
 
 /// dh and d_skip, which are added to.
@@ -229,56 +210,6 @@ struct Kernel<&ops::long_conv_gradient_op> {
         aside, dy, u, call.template out<1>(), call.template out<2>().data, shape);
     d::convolve<channels, filters, true, whole_rows>(call.queue(), dy, call.template in<3>(),
                                                      call.template in<4>().data, call.template out<0>(), shape);
-  }
-};
-
-namespace long_conv_detail {
-
-/// True if the values of tokens among the first operands, and all outputs of tokens, begin at multiples of 16 bytes.
-template <class C, int... Operand>
-constexpr bool all_whole_rows(std::integer_sequence<int, Operand...>) {
-  return ((C::template in_chunk<Operand>() >= 8) && ...) && C::template out_chunk<0>() >= 8 &&
-         C::template out_chunk<1>() >= 8;
-}
-
-}  // namespace long_conv_detail
-
-template <>
-struct Kernel<&ops::gated_long_conv_op> {
-  template <class C>
-  static void run(const C& call) {
-    namespace d = long_conv_detail;
-    using T = typename C::template In<0>;
-    constexpr bool whole_rows = d::all_whole_rows<C>(std::integer_sequence<int, 0, 1, 5>{});
-    const Gates<T> gates(call.template in<1>(), call.template in<5>(), call.out());
-    d::convolve<C::node.width, C::operand(3).width, false, whole_rows, Gating::forward>(
-        call.queue(), call.template in<0>(), call.template in<3>(), call.template in<4>().data, call.template out<1>(),
-        call.shape(), gates);
-  }
-};
-
-template <>
-struct Kernel<&ops::long_conv_filter_gradient_op> {
-  template <class C>
-  static void run(const C& call) {
-    long_conv_detail::correlate<C::operand(0).width, C::node.width,
-                                C::template in_chunk<0>() >= 8 && C::template in_chunk<1>() >= 8>(
-        call.queue(), call.template in<0>(), call.template in<1>(), call.template out<0>(), call.template out<1>().data,
-        call.shape());
-  }
-};
-
-template <>
-struct Kernel<&ops::gated_long_conv_gradient_op> {
-  template <class C>
-  static void run(const C& call) {
-    namespace d = long_conv_detail;
-    using T = typename C::template In<0>;
-    constexpr bool whole_rows = d::all_whole_rows<C>(std::integer_sequence<int, 0, 4, 5>{});
-    const Gates<T> gates(call.template in<5>(), call.template in<4>(), call.template out<0>(), call.template out<1>());
-    d::convolve<C::node.width, C::operand(2).width, true, whole_rows, Gating::backward>(
-        call.queue(), call.template in<0>(), call.template in<2>(), call.template in<3>().data, View<T>{}, call.shape(),
-        gates);
   }
 };
 

@@ -5,7 +5,7 @@
 /// alone, and the tiles of neighbouring steps share all but two registers.
 #pragma once
 
-#include <mad/cuda/long_conv_gates.cuh>
+#include <mad/core/view.hpp>
 #include <mad/cuda/queue.hpp>
 #include <mad/cuda/tensor_core.cuh>
 
@@ -14,9 +14,9 @@
 
 namespace mad::cuda::long_conv_tensor {
 
-inline constexpr int channels = 8;   ///< of a block: rows are read and written 16 bytes at a time
+inline constexpr int channels = 8;   ///< of a block, one per warp: rows are read and written 16 bytes at a time
 inline constexpr int sequences = 8;  ///< of a block: the columns of a product
-inline constexpr int warps = 8;      ///< of a block, or twice as many; each moves a sequence and computes a channel
+inline constexpr int warps = 8;      ///< each moves one sequence and computes one channel
 inline constexpr int tile = 128;     ///< results of a channel and sequence that are in registers at once
 
 using Row = Chunk<std::uint32_t, 4>;  // 8 channels at one position
@@ -29,17 +29,6 @@ __device__ inline std::uint32_t low_halves(std::uint32_t first, std::uint32_t se
 }
 __device__ inline std::uint32_t high_halves(std::uint32_t first, std::uint32_t second) {
   return first >> 16 | (second & 0xffff0000u);
-}
-/// Products of 8 channels, each rounded.
-__device__ inline Row product(const Row& a, const Row& b) {
-  Row c;
-#pragma unroll
-  for (int i = 0; i < 4; ++i) {
-    const __nv_bfloat162 pair = __hmul2(reinterpret_cast<const __nv_bfloat162&>(a.value[i]),
-                                        reinterpret_cast<const __nv_bfloat162&>(b.value[i]));
-    c.value[i] = reinterpret_cast<const std::uint32_t&>(pair);
-  }
-  return c;
 }
 /// Channel c of two positions of 8 channels.
 __device__ inline std::uint32_t neighbours(const Row& first, const Row& second, int c) {
@@ -92,39 +81,24 @@ struct Memory {
   }
 };
 
-inline constexpr int half = tile / 2;
-
-/// A thread's part of half a tile's inputs on its way from memory: of its warp's sequence, positions 2 lane and
-/// 2 lane + 1; of filter thread mod 8 two lags. With two warps per sequence that is a whole tile.
-template <Gating G>
+/// A thread's part of a tile's inputs on its way from memory: of its warp's sequence, positions 2 lane, 2 lane + 1 and
+/// those 64 behind; of filter thread mod 8 every 32nd lag.
 struct Fetched {
-  Row row[2];
-  Row factor[G == Gating::forward ? 2 : 1];
-  float tap[2];
-};
-/// Its part of the factors of a tile's results: those positions and, with one warp per sequence, the ones half a tile
-/// behind.
-template <int PerChannel>
-struct Factors {
-  Row row[2][4 / PerChannel];
+  Row row[4];
+  float tap[4];
 };
 
 /// y[t] = sum_{s<=t} h[t-s] u[s] + skip u[t], or with Backwards y[s] = sum_{t>=s} h[t-s] u[t] + skip u[s]: the same
 /// with time reversed. Channel c uses column c mod Filters. The results of a tile need the inputs up to it: while they
-/// are computed, the next inputs are on their way, half a tile at a time, since there are no registers for more.
-/// PerChannel warps, 1 or 2, share a channel and a sequence: halves of each tile. Two hide more of each other's waiting
-/// where there is no room for a second block. Grid: (channels / 8, batch / 8).
-template <int Filters, bool Backwards, Gating G, int PerChannel>
-__global__ void __launch_bounds__(32 * warps * PerChannel, 2 / PerChannel)
+/// are computed, the next inputs are on their way. Grid: (channels / 8, batch / 8).
+template <int Filters, bool Backwards>
+__global__ void __launch_bounds__(32 * warps, 2)
     convolve(const BFloat16* u, std::size_t u_stride, const float* h, std::size_t h_stride, const float* skip,
-             BFloat16* y, std::size_t y_stride, Gates<BFloat16> gates, int batch, int length) {
+             BFloat16* y, std::size_t y_stride, int batch, int length) {
   extern __shared__ float4 dynamic_memory[];
   const Memory m(length, dynamic_memory);
   const int lane = static_cast<int>(threadIdx.x) % 32;
-  const int team = PerChannel == 1 ? 0 : static_cast<int>(threadIdx.x) / (32 * warps);
-  const int warp = static_cast<int>(threadIdx.x) / 32 - warps * team;
-  const int part = half * team;  // of a tile, where this warp's begins
-  constexpr int fetched = half * PerChannel;
+  const int warp = static_cast<int>(threadIdx.x) / 32;
   const unsigned first_channel = blockIdx.x * channels;
   const int b = static_cast<int>(blockIdx.y) * sequences + warp;
   // Backwards, position p of the sums is token length - 1 - p.
@@ -134,77 +108,51 @@ __global__ void __launch_bounds__(32 * warps * PerChannel, 2 / PerChannel)
   const unsigned filter = (first_channel + threadIdx.x % channels) % Filters;
   const float direct = skip[filter];  // the same as so much more of h[0]
   std::uint32_t* own_taps = m.taps + static_cast<int>(threadIdx.x) % channels * m.taps_stride;
-  const auto read = [&](const BFloat16* from, std::size_t stride, int p) {
-    return read_row(from + token(p) * stride + first_channel, b < batch && p < length);
-  };
   const auto fetch = [&](int first) {
-    Fetched<G> f;
+    Fetched f;
 #pragma unroll
-    for (int k = 0; k < 2; ++k) {
-      const int p = first + part + 2 * lane + k;
-      f.row[k] = read(u, u_stride, p);
-      if constexpr (G == Gating::forward) f.factor[k] = read(gates.factor[0], gates.factor_stride[0], p);
+    for (int k = 0; k < 4; ++k) {
+      const int p = first + 2 * lane + k / 2 * 64 + k % 2;
+      f.row[k] = read_row(u + token(p) * u_stride + first_channel, b < batch && p < length);
     }
 #pragma unroll
-    for (int k = 0; k < 2; ++k) {
-      const int lag = first + static_cast<int>(threadIdx.x) / channels + fetched / 2 * k;
+    for (int k = 0; k < 4; ++k) {
+      const int lag = first + static_cast<int>(threadIdx.x) / channels + 32 * k;
       f.tap[k] = lag < length ? h[static_cast<std::size_t>(lag) * h_stride + filter] : 0.0f;
       if (lag == 0) f.tap[k] += direct;
     }
     return f;
   };
-  const auto keep = [&](Fetched<G> f, int first) {
-    const int p = first + part + 2 * lane;
-    if constexpr (G == Gating::forward)
-#pragma unroll
-      for (int k = 0; k < 2; ++k) f.row[k] = product(f.row[k], f.factor[k]);
-    if (p < m.positions) scatter(f.row[0], f.row[1], m.values + warp * m.stride + p, sequences * m.stride);
-    auto* to = reinterpret_cast<BFloat16*>(own_taps + Memory::lead + first + static_cast<int>(threadIdx.x) / channels);
+  const auto keep = [&](const Fetched& f, int first) {
 #pragma unroll
     for (int k = 0; k < 2; ++k) {
+      const int p = first + 2 * lane + 64 * k;
+      if (p < m.positions)
+        scatter(f.row[2 * k], f.row[2 * k + 1], m.values + warp * m.stride + p, sequences * m.stride);
+    }
+    auto* to = reinterpret_cast<BFloat16*>(own_taps + Memory::lead + first + static_cast<int>(threadIdx.x) / channels);
+#pragma unroll
+    for (int k = 0; k < 4; ++k) {
       const BFloat16 tap = from_float<BFloat16>(f.tap[k]);
-      to[fetched * k] = tap;      // h[lag] of a lag
-      to[fetched * k + 3] = tap;  // and h[lag - 1] of the next
+      to[64 * k] = tap;      // h[lag] of a lag
+      to[64 * k + 3] = tap;  // and h[lag - 1] of the next
     }
   };
-  const auto read_factors = [&](int first) {
-    Factors<PerChannel> f;
-#pragma unroll
-    for (int g = first_gate<G>; g < 2; ++g)
-#pragma unroll
-      for (int k = 0; k < 4 / PerChannel; ++k)
-        f.row[g][k] = read(gates.factor[g], gates.factor_stride[g], first + part + 2 * lane + k / 2 * half + k % 2);
-    return f;
-  };
-  const auto write = [&](int first, const Factors<PerChannel>& factors) {
+  const auto write = [&](int first) {
     if (b >= batch) return;
 #pragma unroll
-    for (int k = 0; k < 2 / PerChannel; ++k) {
-      const int place = part + 2 * lane + half * k;
+    for (int k = 0; k < 2; ++k) {
+      const int place = 2 * lane + 64 * k;
+      const int p = first + place;
+      if (p >= length) return;
       Row row[2];
-      if (first + place >= length) return;
       gather(m.results + warp * m.result_stride + place, sequences * m.result_stride, row[0], row[1]);
-#pragma unroll
-      for (int i = 0; i < 2; ++i) {
-        const int p = first + place + i;
-        if (p >= length) return;
-        if constexpr (G != Gating::backward) *reinterpret_cast<Row*>(y + token(p) * y_stride + first_channel) = row[i];
-#pragma unroll
-        for (int g = first_gate<G>; g < 2; ++g)
-          *reinterpret_cast<Row*>(gates.product[g] + token(p) * gates.product_stride[g] + first_channel) =
-              product(row[i], factors.row[g][2 * k + i]);
-      }
+      *reinterpret_cast<Row*>(y + token(p) * y_stride + first_channel) = row[0];
+      if (p + 1 < length) *reinterpret_cast<Row*>(y + token(p + 1) * y_stride + first_channel) = row[1];
     }
   };
 
-  const Fetched<G> begin = fetch(0);
-  if constexpr (PerChannel == 1) {
-    const Fetched<G> behind = fetch(half);
-    keep(begin, 0);
-    keep(behind, half);
-  } else {
-    keep(begin, 0);
-  }
+  keep(fetch(0), 0);
   if (threadIdx.x < channels * Memory::lead) own_taps[threadIdx.x / channels] = 0;
   if (threadIdx.x < channels) reinterpret_cast<BFloat16*>(own_taps + Memory::lead)[1] = from_float<BFloat16>(0.0f);
   __syncthreads();
@@ -213,25 +161,23 @@ __global__ void __launch_bounds__(32 * warps * PerChannel, 2 / PerChannel)
   const int place = lane % 4 * 2;
   const std::uint32_t* taps = m.taps + warp * m.taps_stride + Memory::lead + group - place;
   const BFloat16* own = m.values + (warp * sequences + group) * m.stride + place;
-  Factors<PerChannel> factors;
-  BFloat16* result = m.results + (warp * sequences + place) * m.result_stride + part + group;
+  BFloat16* result = m.results + (warp * sequences + place) * m.result_stride + group;
   for (int first = 0; first < length; first += tile) {
-    constexpr int blocks = tile / 16 / PerChannel;
-    const int own_first = first + part;
+    constexpr int blocks = tile / 16;
     const bool more = first + tile < length;
-    Fetched<G> next;
+    Fetched next;
     if (more) next = fetch(first + tile);
-    if (first > 0) write(first - tile, factors);
+    if (first > 0) write(first - tile);
 
     tensor::Sums sum[blocks];
-    std::uint32_t window[2 * blocks + 1];  // lags own_first - s + 8 (k - 1), each of 8 x 8 elements of the matrix
+    std::uint32_t window[2 * blocks + 1];  // lags first - s + 8 (k - 1), each of 8 x 8 elements of the matrix
 #pragma unroll
-    for (int k = 0; k < 2 * blocks - 1; ++k) window[k] = taps[own_first + 8 * (k + 1)];
+    for (int k = 0; k < 2 * blocks - 1; ++k) window[k] = taps[first + 8 * (k + 1)];
     const auto step = [&](int s, int from) {
 #pragma unroll
       for (int k = 2 * blocks; k >= 2; --k) window[k] = window[k - 2];
-      window[0] = taps[own_first - s - 8];
-      window[1] = taps[own_first - s];
+      window[0] = taps[first - s - 8];
+      window[1] = taps[first - s];
       const auto* input = reinterpret_cast<const std::uint32_t*>(own + s);
       const tensor::Right<16> right{{input[0], input[4]}};
 #pragma unroll
@@ -241,28 +187,23 @@ __global__ void __launch_bounds__(32 * warps * PerChannel, 2 / PerChannel)
                                right);
     };
 #pragma unroll 8
-    for (int s = 0; s < own_first; s += 16) step(s, 0);
-    if (more) {  // no warp reads so far behind yet
-      keep(next, first + tile);
-      if constexpr (PerChannel == 1) next = fetch(first + tile + half);
-    }
+    for (int s = 0; s < first; s += 16) step(s, 0);
 #pragma unroll
     for (int i = 0; i < blocks; ++i)
-      if (own_first + 16 * i < m.positions) step(own_first + 16 * i, i);
+      if (first + 16 * i < m.positions) step(first + 16 * i, i);
 
     __syncthreads();  // the last tile's results are no longer needed
 #pragma unroll
     for (int i = 0; i < blocks; ++i) {
-      if (own_first + 16 * i >= m.positions) break;
+      if (first + 16 * i >= m.positions) break;
 #pragma unroll
       for (int k = 0; k < 4; ++k)
         result[k % 2 * m.result_stride + 16 * i + k / 2 * 8] = from_float<BFloat16>(sum[i].value[k]);
     }
-    factors = read_factors(first);  // the sums' registers are free by now
-    if (PerChannel == 1 && more) keep(next, first + tile + half);
+    if (more) keep(next, first + tile);
     __syncthreads();
   }
-  write((m.tiles - 1) * tile, factors);
+  write((m.tiles - 1) * tile);
 }
 
 /// Shared memory that a block may have on the present device.
@@ -276,21 +217,13 @@ inline std::size_t most_shared_memory() {
 /// True if it is enough for sequences of \p length.
 inline bool fits(Index length) { return Memory(length).bytes() <= most_shared_memory(); }
 
-template <int Channels, int Filters, bool Backwards, Gating G>
+template <int Channels, int Filters, bool Backwards>
 void launch_convolve(Queue& queue, View<const BFloat16> u, View<const float> h, const float* skip, View<BFloat16> y,
-                     const Gates<BFloat16>& gates, const Shape& shape) {
+                     const Shape& shape) {
   const dim3 grid(static_cast<unsigned>(Channels / channels),
                   static_cast<unsigned>((shape.batch + sequences - 1) / sequences));
-  const std::size_t bytes = Memory(shape.length).bytes();
-  const auto launch = [&](auto kernel, int per_channel) {
-    queue.launch("a long convolution", kernel, grid, dim3(static_cast<unsigned>(32 * warps * per_channel)), bytes,
-                 u.data, u.stride, h.data, h.stride, skip, y.data, y.stride, gates, shape.batch, shape.length);
-  };
-  constexpr std::size_t reserved = 1024;  // besides, of every block
-  if (2 * bytes + reserved <= most_shared_memory())
-    launch(convolve<Filters, Backwards, G, 1>, 1);
-  else
-    launch(convolve<Filters, Backwards, G, 2>, 2);
+  queue.launch("a long convolution", convolve<Filters, Backwards>, grid, dim3(32 * warps), Memory(shape.length).bytes(),
+               u.data, u.stride, h.data, h.stride, skip, y.data, y.stride, shape.batch, shape.length);
 }
 
 }  // namespace mad::cuda::long_conv_tensor

@@ -3,7 +3,7 @@
 /// Reverse mode as a transformation of the graph: walks the forward nodes backwards and appends their adjoints.
 #pragma once
 
-#include <mad/graph/graph.hpp>
+#include <mad/graph/fingerprint.hpp>
 
 #include <algorithm>
 
@@ -179,6 +179,8 @@ public:
 
   constexpr void run() {
     Graph& g = graph_;
+    g.forward_size = g.size;
+    g.fingerprint = fingerprint_of(g);  // of what was described, whatever becomes of it
     for (int i = 0; i < g.forward_size; ++i) {
       const Node& n = g.nodes[i];
       wanted_[i] = n.op == &ops::input_op || n.op == &ops::parameter_op;

@@ -76,11 +76,6 @@ struct Operation {
   int addend = -1;
   /// The operation that takes one more operand than this one, and adds it; null where there is none.
   const Operation* with_addend = nullptr;
-  /// A product of two values, element by element.
-  bool product = false;
-  /// The operation gate * op(a * b, ...) of operands a, b, ..., gate, with the result before the gate as a further
-  /// output; null where there is none.
-  const Operation* gated = nullptr;
   /// A gradient that sums over rows: outputs with fewer rows than the operands are added to what is there.
   bool adds = false;
   /// Bit k: output k keeps full precision on a device that stores values of tokens in a shorter type.
@@ -191,7 +186,7 @@ struct Graph {
   int parameter_count = 0;
   FixedString<63> prefix{};
   int output = -1;
-  int forward_size = 0;           ///< nodes before this one are the forward pass, known when that is complete
+  int forward_size = 0;           ///< nodes before this one are the forward pass
   std::uint64_t fingerprint = 0;  ///< of the description, see fingerprint_of
   int output_gradient = -1;       ///< the leaf that holds the gradient of the output
   int input_gradient = -1;

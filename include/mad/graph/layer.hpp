@@ -5,7 +5,6 @@
 
 #include <mad/graph/diagnosis.hpp>
 #include <mad/graph/fingerprint.hpp>
-#include <mad/graph/gates.hpp>
 #include <mad/graph/plan.hpp>
 
 #include <concepts>
@@ -69,9 +68,6 @@ constexpr Graph build_graph(unsigned passes) {
   // The output is memory of the model: give it a node that writes there and nowhere else.
   if (kind != Kind::elementwise && kind != Kind::opaque) y = ops::make(g, ops::copy_op, y.domain(), y.width(), y);
   g.output = y.id;
-  g.forward_size = g.size;
-  g.fingerprint = fingerprint_of(g);  // of what was described, whatever becomes of it
-  if ((passes & gates_inside) != 0) take_gates_inside(g);
   if (g.fault == Fault::none) {
     Differentiator d(g, (passes & recompute) != 0, (passes & save_kernels) != 0);
     d.run();

@@ -19,11 +19,9 @@ inline constexpr unsigned all_passes = 31;
 /// Not a saving, but room for a device that computes gradients of parameters beside the rest of the backward pass: what
 /// they read stays where it is until its end.
 inline constexpr unsigned room_aside = 32;
-/// Products before and after an operation become part of it (graph/gates.hpp), for a device that has its gated form.
-inline constexpr unsigned gates_inside = 64;
 /// Of the cheap values those that take a kernel of their own are saved after all, unless that takes more room than what
 /// they are computed from: a device starts kernels one by one, and has the memory.
-inline constexpr unsigned save_kernels = 128;
+inline constexpr unsigned save_kernels = 64;
 
 /// The parts of a training step. Values that do not depend on the data are computed once per step, before the first
 /// micro-batch; their gradients are summed over all micro-batches and carried on once per step, after the last.

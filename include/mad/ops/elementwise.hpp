@@ -73,7 +73,6 @@ inline constexpr Operation subtract_op{.name = "subtract",
 inline constexpr Operation multiply_op{.name = "multiply",
                                        .kind = Kind::elementwise,
                                        .cheap = true,
-                                       .product = true,
                                        .adjoint = &multiply_adjoint,
                                        .flops = &flops_per_column};
 inline constexpr Operation divide_op{
