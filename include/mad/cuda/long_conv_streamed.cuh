@@ -1,6 +1,6 @@
 // Copyright 2026 The mad authors. SPDX-License-Identifier: Apache-2.0
 /// \file
-/// Causal convolution of bfloat16 values with a filter of 257 to 1024 taps, on the tensor cores: the filter stays in
+/// Causal convolution of bfloat16 values with a filter of 65 to 1024 taps, on the tensor cores: the filter stays in
 /// shared memory while sequences stream past it, and rows move in whole sectors.
 #pragma once
 
@@ -23,17 +23,20 @@ namespace mad::cuda::long_conv_tensor {
 /// takes all m = 8 i + p at once for p = 0, ..., 7: H_{8 i + p} times X_{8 j - p} belongs to g = i + j.
 template <int Blocks>  // of 128 positions in a sequence
 struct StreamedMemory {
-  static constexpr int channels = 16;            ///< of a thread block, one per warp: whole sectors of 32 bytes
-  static constexpr int block = 128;              ///< positions of a product
-  static constexpr int span = block * Blocks;    ///< of a sequence
-  static constexpr int sequences = 16 / Blocks;  ///< at once, so that their sums take 64 registers
+  static constexpr int channels = 16;          ///< of a thread block, one per warp: whole sectors of 32 bytes
+  static constexpr int block = 128;            ///< positions of a product
+  static constexpr int span = block * Blocks;  ///< of a sequence
+  static constexpr int sequences = Blocks == 1 ? 8 : 16 / Blocks;  ///< at once; their sums take up to 64 registers
   static constexpr int threads = 32 * channels;
   static constexpr int lead = 7;                           ///< steps of 16 positions that X looks back at, zeros
   static constexpr int tap_lead = 16;                      ///< H looks that far back, at zeros
   static constexpr int sequence = (lead * 16 + span) / 2;  ///< halves of a sequence's positions
   static constexpr int apart = (48 + 64 - sequences * sequence % 64) % 64;  ///< the two are 24 banks apart
+  static constexpr int together = Blocks == 1 ? 2 : 1;  ///< sequences of which a warp loads blocks in one instruction
+  static constexpr int next = Blocks == 1 ? sequence : block / 2;  ///< behind a block, where the one loaded with it is
   static constexpr int parts = sequences * span / threads;  ///< a thread moves two neighbouring positions of each
-  static constexpr int steps = 8 / parts;                   ///< of p while those are on their way
+  static constexpr int ahead = Blocks == 1 ? 2 : 1;  ///< parts on their way at once; short rounds need more of them
+  static constexpr int steps = 8 / parts * ahead;    ///< of p meanwhile
 
   struct Channel {
     // Every other 8 positions together, so that the columns of X are side by side in memory.
@@ -47,7 +50,7 @@ struct StreamedMemory {
   static_assert(sizeof(Row) * 2 * threads * parts <= sizeof(Piece) * 2);
   Piece piece[2][2];                                  ///< of inputs, which results replace; and what comes next
   std::uint32_t taps[channels][tap_lead + span + 2];  ///< h[lag] and h[lag - 1], from lag -tap_lead on
-  Row arriving[2 * threads];                          ///< what is on its way: there are no registers for it
+  Row arriving[2 * threads * ahead];                  ///< what is on its way: there are no registers for it
 
   __device__ Channel& channel(int buffer, int c) { return piece[buffer][c / 8].channel[c % 8]; }
   /// Where a position is among the `values`: which of the two, and where.
@@ -153,17 +156,19 @@ __global__ void __launch_bounds__(StreamedMemory<Blocks>::threads, 1)
   for (; sequence < batch; sequence += step) {
     auto& own = memory.channel(buffer, warp);
     // Column d = lane mod 8 of X, elements 0 to 7 or 8 to 15, of the first or second of two blocks.
-    const BFloat16* columns = own.values[lane / 8 % 2] + M::lead * 8 + lane % 8 * 8 + lane / 16 * (M::block / 2);
+    const BFloat16* columns = own.values[lane / 8 % 2] + M::lead * 8 + lane % 8 * 8 + lane / 16 * M::next;
     tensor::Sums sum[M::sequences][Blocks];
     tensor::Left<16> left[Blocks];  // its block below the diagonal is above it in the next step
 #pragma unroll
     for (int i = 0; i < Blocks; ++i) left[i].part[1] = taps[M::block * i - 8];
 #pragma unroll 1
     for (int p = 0; p < 8; ++p) {
-      const int part = p / M::steps;
+      const int part = p / M::steps * M::ahead;
       if (p % M::steps == 0) {
-        fetch(memory.arriving, sequence + step, part);
-        write(1 - buffer, sequence - step, part);
+#pragma unroll
+        for (int k = 0; k < M::ahead; ++k) fetch(memory.arriving + 2 * M::threads * k, sequence + step, part + k);
+#pragma unroll
+        for (int k = 0; k < M::ahead; ++k) write(1 - buffer, sequence - step, part + k);
       }
 #pragma unroll
       for (int i = 0; i < Blocks; ++i) {
@@ -175,19 +180,23 @@ __global__ void __launch_bounds__(StreamedMemory<Blocks>::threads, 1)
       for (int pair = 0; pair < Blocks; pair += 2) {
         if (pair * M::block >= length) break;
 #pragma unroll
-        for (int s = 0; s < M::sequences; ++s) {
+        for (int s = 0; s < M::sequences; s += M::together) {
           std::uint32_t matrix[4];
           tensor::load_matrices<false>(columns + s * M::sequence + pair * (M::block / 2) - p * 8, matrix);
 #pragma unroll
-          for (int k = 0; k < 2; ++k)
+          for (int k = 0; k < 2; ++k) {
+            const int j = Blocks == 1 ? 0 : pair + k;
+            const tensor::Right<16> right{{matrix[2 * k], matrix[2 * k + 1]}};
 #pragma unroll
-            for (int i = 0; i < Blocks - pair - k; ++i)
-              tensor::multiply_add(sum[s][i + pair + k], left[i], {{matrix[2 * k], matrix[2 * k + 1]}});
+            for (int i = 0; i + j < Blocks; ++i)
+              tensor::multiply_add(sum[Blocks == 1 ? s + k : s][i + j], left[i], right);
+          }
         }
       }
       if ((p + 1) % M::steps == 0) {
         wait_for_copies<0>();
-        keep(memory.arriving, 1 - buffer, part);
+#pragma unroll
+        for (int k = 0; k < M::ahead; ++k) keep(memory.arriving + 2 * M::threads * k, 1 - buffer, part + k);
       }
     }
     __syncwarp();
@@ -207,11 +216,11 @@ __global__ void __launch_bounds__(StreamedMemory<Blocks>::threads, 1)
   for (int part = 0; part < M::parts; ++part) write(1 - buffer, sequence - step, part);
 }
 
-/// True if sequences of \p length stream past a filter in the shared memory of a block, and are long enough for it:
-/// short ones leave the tensor cores little to do, and columns of other sequences waste less of that.
+/// True if sequences of \p length stream past a filter in the shared memory of a block, and fill at least half of it.
 inline bool streams(Index length) {
-  return length > 256 && length <= 1024 &&
-         std::max(sizeof(StreamedMemory<4>), sizeof(StreamedMemory<8>)) <= most_shared_memory();
+  return length > 64 && length <= 1024 &&
+         std::max({sizeof(StreamedMemory<1>), sizeof(StreamedMemory<2>), sizeof(StreamedMemory<4>),
+                   sizeof(StreamedMemory<8>)}) <= most_shared_memory();
 }
 
 /// Into how many shares the rounds of `groups` of channels are split for the least time. A thread block begins with its
@@ -239,6 +248,8 @@ void launch_streamed(Queue& queue, View<const BFloat16> u, View<const float> h, 
                  dim3(static_cast<unsigned>(groups), static_cast<unsigned>(shares)), dim3(M::threads), sizeof(M),
                  u.data, u.stride, h.data, h.stride, skip, y.data, y.stride, shape.batch, shape.length);
   };
+  if (shape.length <= 128) return launch(std::integral_constant<int, 1>{});
+  if (shape.length <= 256) return launch(std::integral_constant<int, 2>{});
   if (shape.length <= 512) return launch(std::integral_constant<int, 4>{});
   launch(std::integral_constant<int, 8>{});
 }
