@@ -1,11 +1,12 @@
 // Copyright 2026 The mad authors. SPDX-License-Identifier: Apache-2.0
 /// \file
 /// Causal convolution with a filter as long as the sequence, as the plain sum: for bfloat16 values on the tensor cores
-/// (long_conv_tensor.cuh, long_conv_correlation.cuh), else here, where one thread computes `tile` neighbouring results
-/// of one channel from `tile` inputs and 2 tile - 1 taps at a time, all in registers.
+/// (long_conv_tensor.cuh, long_conv_streamed.cuh, long_conv_correlation.cuh), else here, where one thread computes
+/// `tile` neighbouring results of one channel from `tile` inputs and 2 tile - 1 taps at a time, all in registers.
 #pragma once
 
 #include <mad/cuda/long_conv_correlation.cuh>
+#include <mad/cuda/long_conv_streamed.cuh>
 #include <mad/cuda/long_conv_tensor.cuh>
 #include <mad/cuda/sum.cuh>
 #include <mad/ops/long_conv.hpp>
@@ -135,10 +136,11 @@ inline dim3 grid(int channels, Index length, Index depth) {
 template <int Channels, int Filters, bool Backwards, bool WholeRows, class T, class U>
 void convolve(Queue& queue, View<const T> u, View<const float> h, const float* skip, View<U> y, const Shape& shape) {
   if constexpr (on_tensor_cores<T, U>(Channels, WholeRows)) {
-    if (long_conv_tensor::fits(shape.length)) {
-      long_conv_tensor::launch_convolve<Channels, Filters, Backwards>(queue, u, h, skip, y, shape);
-      return;
-    }
+    if constexpr (Channels % 16 == 0)
+      if (long_conv_tensor::streams(shape.length))
+        return long_conv_tensor::launch_streamed<Channels, Filters, Backwards>(queue, u, h, skip, y, shape);
+    if (long_conv_tensor::fits(shape.length))
+      return long_conv_tensor::launch_convolve<Channels, Filters, Backwards>(queue, u, h, skip, y, shape);
   }
   queue.launch("a long convolution", convolve_directly<Channels, Filters, Backwards, T, U>,
                grid(Channels, shape.length, shape.batch), dim3(threads), 0, u.data, u.stride, h.data, h.stride, skip,

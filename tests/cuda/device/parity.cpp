@@ -29,6 +29,12 @@ TEST_CASE("Hyena over several tiles of positions, and whatever sequences are lef
     compare<HyenaNet, 64, Norm::layer_norm>({.precision = Precision::mixed, .batch = batch, .length = length});
 }
 
+TEST_CASE("Hyena on sequences of which a multiprocessor gets several agrees with the CPU") {
+  if (no_device()) return;
+  for (const auto& [batch, length] : {std::pair<Index, Index>{150, 100}, {75, 130}, {70, 260}, {37, 520}})
+    compare<HyenaNet, 64, Norm::layer_norm>({.precision = Precision::mixed, .batch = batch, .length = length});
+}
+
 TEST_CASE("Mamba on the device agrees with the CPU") { compare_shapes<MambaNet, 64, Norm::layer_norm>(); }
 
 TEST_CASE("Mamba over several tiles of tokens and with more sequences than multiprocessors agrees with the CPU") {
