@@ -68,8 +68,8 @@ def mebibytes(value):
     return "" if value is None else f"{value / 2**20:.0f}"
 
 
-def step_table(o, stacks, names):
-    """The lines, and PyTorch's peak memory at the greatest length by primitive."""
+def step_table(o, stacks, names, save):
+    """The lines, and PyTorch's peak memory at the last length by primitive. Saves them length by length."""
     lines = ["| primitive | stack | L | ours, ms | PyTorch, ms | compiled, ms | PyTorch / ours | floor, ms | "
              "floor / ours | ours, MiB | PyTorch, MiB |\n", "|---|---|---|---|---|---|---|---|---|---|---|\n"]
     for length in o.lengths:
@@ -90,6 +90,7 @@ def step_table(o, stacks, names):
                      mebibytes(b.get("peak_memory"))]
             lines.append("| " + " | ".join(map(str, cells)) + " |\n")
             print(lines[-1], end="", file=sys.stderr, flush=True)
+        save(lines)
     return lines, {name: there[name].get("peak_memory") for name in there}
 
 
@@ -141,17 +142,23 @@ def main(arguments):
             "compiled: torch.compile. Floor: the matrix products of all parameters at "
             f"{PRODUCTS_PER_SECOND / 1e12:.0f} TFLOP/s and the residual stream at {BYTES_PER_SECOND / 1e12:.0f} TB/s. "
             "Memory: ours, everything on the device with the data; PyTorch's, its tensors' peak.\n\n"]
-    lines, peaks = step_table(o, stacks, names)
+
+    def save(more):
+        """Writes what there is by now; what is stopped loses nothing."""
+        temporary = o.output + ".part"
+        with open(temporary, "w", encoding="utf-8") as file:
+            file.writelines(text + more)
+        os.replace(temporary, o.output)
+
+    lines, peaks = step_table(o, stacks, names, save)
     text += lines
     text.append(f"\n## In micro-batches of {micro_batch(o)} sequences\n\nThe same steps with less memory: "
                 "`mad train --micro-batch`.\n\n")
     text += micro_batch_table(o, stacks, names, peaks)
+    save([])
     text.append("\n## Mamba four times over, and runs side by side\n\nSteps per second of all runs together.\n\n")
     text += side_by_side_table(o, ["mA-Sg-mA-Sg", "H-Sg-H-Sg", "Mb-Mb-Mb-Mb", "mH-Sg-mH-Sg"])
-    temporary = o.output + ".part"
-    with open(temporary, "w", encoding="utf-8") as file:
-        file.writelines(text)
-    os.replace(temporary, o.output)
+    save([])
 
 
 if __name__ == "__main__":
