@@ -140,7 +140,7 @@ private:
           d_key[u] = advance<S, true>(later, d_output, query, value, factors);
           if constexpr (W::decay && !S::decay_per_token) all_decays += d_decay[u];
         }
-        // Every lane of a column has read key and query by now.
+        __syncwarp();  // every lane of a column has read key and query by now
         sum_to_lanes<P::parts>(d_key, at.part, [&](int u, float sum) {
           if (!at.here) return;
           float* row = memory + (begin + u) * numbers;

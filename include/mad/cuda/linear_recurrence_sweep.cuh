@@ -264,7 +264,7 @@ struct Sweep {
           factors.read(row + decay_at, at);
           sum[token] = advance<S, R::backwards>(state, a, own_number<Threads>(row + b_at, at), c, factors);
         }
-        // Every lane of a column has read b by now: its part of the sum depends on it.
+        __syncwarp();  // every lane of a column has read b by now
         sum_to_lanes<P::parts>(sum, at.part, [&](int token, float total) {
           if (!at.here) return;
           float* row = memory + (begin + token) * numbers;
