@@ -6,6 +6,11 @@
 
 #include <vector>
 
+#if defined(__GNUC__) && !defined(__clang__)
+// g++ 12 takes wrong steps where it handles several of these pointers at once with AVX-512.
+#pragma GCC optimize("no-tree-slp-vectorize")
+#endif
+
 namespace {
 
 using mad::Domain;
