@@ -75,7 +75,7 @@ struct CorrelationMemory {
 };
 
 /// partial[share, lag, c] = the sum over a share of the sequences, for the 128 Blocks lags that a thread block has.
-/// While a warp computes, the next positions arrive, dy's before u's where there are no registers for both.
+/// While a warp computes, the next positions arrive, dy's before u's: there are no registers for both.
 /// Grid: (channels / Group, groups of lags, shares).
 template <int Group, int Blocks, bool Long>
 __global__ void __launch_bounds__(32 * Group, Correlation::multiprocessor_warps / Group)
@@ -205,22 +205,17 @@ __global__ void __launch_bounds__(32 * Group, Correlation::multiprocessor_warps 
 
     // Columns of the last block that are beyond it are zeros where another sequence follows.
     const BFloat16* beyond = own.gradients[lane / 8 % 2] + lane % 8 * 8 + (C::positions - C::block) / 2;
-    constexpr bool both = Blocks <= 2;  // so few sums leave registers for dy and u at once
     Rows arriving;
-    [[maybe_unused]] Rows arriving_values;
     tensor::Left<16> left[C::blocks];  // its block above the diagonal is below it in the next step
 #pragma unroll
     for (int i = 0; i < C::blocks; ++i) left[i].part[2] = values[M::word(i) - 4];
 #pragma unroll 1
     for (int p = 0; p < C::block; p += 16) {
-      if (more && p == 0) {
-        arriving = fetch_gradients(at);
-        if constexpr (both) arriving_values = fetch_values(at);
-      }
-      if (more && p == (both ? 96 : 48)) keep_gradients(1 - buffer, arriving, moved);
-      if (!both && more && p == 64) arriving = fetch_values(at);
+      if (more && p == 0) arriving = fetch_gradients(at);
+      if (more && p == 48) keep_gradients(1 - buffer, arriving, moved);
+      if (more && p == 64) arriving = fetch_values(at);
       if (more && p == 112) {
-        keep_values(1 - buffer, both ? arriving_values : arriving, moved_word, true);
+        keep_values(1 - buffer, arriving, moved_word, true);
         keep_ends(1 - buffer, at);
       }
 #pragma unroll
