@@ -10,6 +10,7 @@
 #include <mad/cpu/expert_linear_binding.hpp>
 #include <mad/cpu/expert_weights_binding.hpp>
 #include <mad/cpu/feature_maps_binding.hpp>
+#include <mad/cpu/head_product_binding.hpp>
 #include <mad/cpu/linear.hpp>
 #include <mad/cpu/linear_heads_binding.hpp>
 #include <mad/cpu/linear_recurrence_binding.hpp>
