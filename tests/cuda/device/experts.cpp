@@ -25,6 +25,10 @@ TEST_CASE("maps shared by heads and rational filters on the device agree with th
   compare_shapes<SharedMapsNet, 64, Norm::layer_norm>();
 }
 
+TEST_CASE("products of maps shared by heads on the device agree with the CPU") {
+  compare_shapes<ProductsOfMapsNet, 64, Norm::layer_norm>();
+}
+
 TEST_CASE("maps that share weights and biases on the device agree with the CPU") {
   compare_shapes<SharedWeightsNet, 64, Norm::layer_norm>();
 }
@@ -34,5 +38,6 @@ TEST_CASE("experts, shared maps and rational filters on long sequences agree wit
   for (const Precision precision : {Precision::exact, Precision::mixed}) {
     compare<DenseMoeNet, 64, Norm::layer_norm>({.precision = precision, .batch = 17, .length = 1025});
     compare<SharedMapsNet, 64, Norm::layer_norm>({.precision = precision, .batch = 2, .length = 1021});
+    compare<ProductsOfMapsNet, 64, Norm::layer_norm>({.precision = precision, .batch = 17, .length = 1025});
   }
 }

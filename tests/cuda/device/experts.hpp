@@ -8,6 +8,7 @@
 #include <mad/layers/moe_mlp.hpp>
 #include <mad/models/model.hpp>
 #include <mad/ops/elementwise.hpp>
+#include <mad/ops/head_product.hpp>
 #include <mad/ops/linear_heads.hpp>
 
 namespace mad::testing {
@@ -44,6 +45,32 @@ struct SharedMaps {
   }
 };
 
+/// Products of two maps shared by heads: of all kinds of widths, from and into slices, with the same maps twice.
+struct ProductsOfMaps {
+  static constexpr std::string_view name = "products-of-maps";
+
+  static constexpr Value of(Value x, Name name, int heads, int out) {
+    const Scope scope(x, name);
+    const HeadMap first = head_map(x, x.width() / heads, out, "first", {.bias = true});
+    return head_product(x, heads, first, head_map(x, x.width() / heads, out, "second", {.bias = true}));
+  }
+  static constexpr Value forward(Value x) {
+    const int D = x.width();
+    const Value u = linear(x, 2 * D, "in_proj");
+    const HeadMap first = head_map(x, 8, 8, "first", {.bias = true});
+    const HeadMap second = head_map(x, 8, 8, "second", {.bias = true});
+    const Value eight = head_product(linear(x, D, "proj"), D / 8, first, second);
+    const Value again = head_product(slice(u, 0, D), D / 8, first, second);
+    const Value wider = of(slice(u, D / 2, D), "wider", D / 16, 16);
+    const Value widest = of(slice(u, D, D), "widest", D / 32, 32);
+    const Value unlike = of(eight + again, "unlike", D / 16, 24);
+    const Value four = of(slice(u, D / 4, D / 2), "four", D / 8, 4);
+    const Value odd = of(slice(u, 3, 15), "odd", 3, 7);
+    const Value wide = of(slice(u, 0, D), "wide", 1, 32);
+    return linear(concat(eight, wider * widest, unlike, four, wide), D, "out_proj") + linear(odd, D, "odd_proj");
+  }
+};
+
 /// Two maps with one weight and one bias, whose gradients add up.
 struct MapTwice {
   static constexpr std::string_view name = "map-twice";
@@ -60,6 +87,7 @@ struct MapTwice {
 using DenseMoeNet = Stack<DenseMoe>;
 using DenseHyenaExpertsNet = Stack<DenseHyenaExperts>;
 using RoutedNet = Stack<MoeMlp, IntendedMoe>;
+using ProductsOfMapsNet = Stack<ProductsOfMaps, ProductsOfMaps>;
 using SharedMapsNet = Stack<SharedMaps, RationalHyena>;
 /// Gradients of weights are deferred in all layers but the first.
 using SharedWeightsNet = Stack<MapTwice, MapTwice, SharedMaps>;

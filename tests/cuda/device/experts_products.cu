@@ -1,0 +1,13 @@
+// Copyright 2026 The mad authors. SPDX-License-Identifier: Apache-2.0
+#include <mad/cuda/head_product.cuh>
+
+#include "device_model.cuh"
+#include "experts.hpp"
+
+namespace mad::testing {
+
+template std::unique_ptr<DeviceModel> make_device_model<ProductsOfMapsNet, 64, Norm::layer_norm>(Precision,
+                                                                                                 const ModelOptions&,
+                                                                                                 std::uint64_t);
+
+}  // namespace mad::testing
