@@ -6,6 +6,7 @@
 #include <mad/graph/layer.hpp>
 #include <mad/ops/elementwise.hpp>
 #include <mad/ops/feature_maps.hpp>
+#include <mad/ops/head_product.hpp>
 #include <mad/ops/linear.hpp>
 #include <mad/ops/linear_heads.hpp>
 #include <mad/ops/linear_recurrence.hpp>
@@ -57,7 +58,7 @@ struct Map {
       case FeatureMap::t2r:
         return relu(layer(x, heads));
       case FeatureMap::elementwise_product:
-        return layer(x, heads) * second(x, heads);
+        return head_product(x, heads, layer, second);
       case FeatureMap::hedgehog: {
         // The rows of [2 W; -2 W] give every head [2 u, -2 u] at once.
         const HeadMap both{concat(layer.weight * 2.0, layer.weight * -2.0),
