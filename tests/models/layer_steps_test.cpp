@@ -5,6 +5,7 @@
 #include <mad/layers/hyena.hpp>
 #include <mad/layers/mamba.hpp>
 #include <mad/layers/swiglu.hpp>
+#include <mad/ops/head_product.hpp>
 
 namespace mad {
 
@@ -19,6 +20,14 @@ struct Positioned {
     const Value ramp = parameter(x, "ramp", {.dims = {per_max, 1}, .rank = 2, .initial = Initial::normal(1)});
     const Value wave = sin(table * 3.0);  // computed once for all positions
     return linear(x + wave, x.width(), "map") * ramp + x;
+  }
+};
+
+struct ProductOfMaps {
+  static constexpr std::string_view name = "product-of-maps";
+  static constexpr Value forward(Value x) {
+    const HeadMap first = head_map(x, 4, 4, "first", {.bias = true});
+    return head_product(x, x.width() / 4, first, head_map(x, 4, 4, "second", {.bias = true}));
   }
 };
 
@@ -42,6 +51,7 @@ TEST_CASE("Mamba by steps equals Mamba of whole sequences") { testing::check_ste
 
 TEST_CASE("layers without memory keep nothing") {
   testing::check_steps<SwiGLU, 12>();
+  testing::check_steps<ProductOfMaps, 12>();
   CHECK(cpu::step_block<Lowered<SwiGLU, 12>, double>.state_size({3, 1, 100}) == 0);
 }
 

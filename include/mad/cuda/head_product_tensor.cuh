@@ -142,6 +142,20 @@ __global__ void __launch_bounds__(BackwardTiles<In, Out>::threads, 2)
   using Tiles = BackwardTiles<In, Out>;
   const int lane = static_cast<int>(threadIdx.x) % 32;
   const int warp = static_cast<int>(threadIdx.x) / 32;
+  Items<Heads, In> input[Tiles::at_once];
+  Items<Heads, Out> gradient[Tiles::at_once];
+  const auto own = [&](unsigned first, int s) {
+    return first + static_cast<unsigned>(16 * (warp * Tiles::at_once + s));
+  };
+  const auto read = [&](unsigned first) {
+#pragma unroll
+    for (int s = 0; s < Tiles::at_once; ++s) {
+      input[s].load(x, x_stride, own(first, s), items);
+      gradient[s].load(dy, dy_stride, own(first, s), items);
+    }
+  };
+  unsigned first = blockIdx.x * Tiles::items;
+  read(first);  // before the maps, so that both are on their way at once
   const Factors<In, Out> factors(maps);
   tensor::Right<16> both[Out / 8][In / 8];  // eight rows of W1 and, below them, the same of W2
 #pragma unroll
@@ -155,15 +169,7 @@ __global__ void __launch_bounds__(BackwardTiles<In, Out>::threads, 2)
       }
   tensor::Sums d_weight[Out / 8][In / 8];  // eight rows of dW1 and, below them, the same of dW2
   float d_bias[2][Out / 8][2]{};
-  for (unsigned first = blockIdx.x * Tiles::items; first < items; first += gridDim.x * Tiles::items) {
-    const unsigned own = first + static_cast<unsigned>(warp * 16 * Tiles::at_once);
-    Items<Heads, In> input[Tiles::at_once];
-    Items<Heads, Out> gradient[Tiles::at_once];
-#pragma unroll
-    for (int s = 0; s < Tiles::at_once; ++s) {
-      input[s].load(x, x_stride, own + 16 * s, items);
-      gradient[s].load(dy, dy_stride, own + 16 * s, items);
-    }
+  while (true) {
 #pragma unroll
     for (int s = 0; s < Tiles::at_once; ++s) {
       tensor::Right<16> over_items[In / 8];
@@ -190,8 +196,11 @@ __global__ void __launch_bounds__(BackwardTiles<In, Out>::threads, 2)
           tensor::multiply_add(d_weight[j][n], of_outputs, over_items[n]);
         }
       }
-      Items<Heads, In>::store(to_x, dx, dx_stride, own + 16 * s, items);
+      Items<Heads, In>::store(to_x, dx, dx_stride, own(first, s), items);
     }
+    first += gridDim.x * Tiles::items;
+    if (first >= items) break;
+    read(first);
   }
   __shared__ float sums[Tiles::warps * G::all];
   float* of_warp = sums + warp * G::all;
