@@ -4,8 +4,7 @@
 #pragma once
 
 #include <mad/core/shape.hpp>
-
-#include <Eigen/Core>
+#include <mad/cpu/eigen_packets.hpp>
 
 #include <cstddef>
 #include <utility>
