@@ -30,7 +30,6 @@
 #include <cstddef>
 #include <cstdlib>
 #include <cstring>
-#include <functional>
 #include <iosfwd>
 #include <limits>
 #include <new>
