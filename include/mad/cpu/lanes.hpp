@@ -76,6 +76,7 @@ struct Lanes {
 #endif
     return Eigen::internal::pexp(a);
   }
+  static MAD_ALWAYS_INLINE inline Packet sqrt(const Packet& a) { return Eigen::internal::psqrt(a); }
   static MAD_ALWAYS_INLINE inline T sum(const Packet& a) { return Eigen::internal::predux(a); }
 
   /// a b + c

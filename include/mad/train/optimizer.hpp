@@ -172,7 +172,7 @@ private:
         const auto slope = load(g + i);
         const auto first = L::mul_add(L::all(gain1), slope, L::mul(L::all(beta1), load(m + i)));
         const auto second = L::mul_add(L::mul(L::all(gain2), slope), slope, L::mul(L::all(beta2), load(v + i)));
-        const auto size = L::mul_add(L::all(scale), Eigen::internal::psqrt(second), L::all(epsilon));
+        const auto size = L::mul_add(L::all(scale), L::sqrt(second), L::all(epsilon));
         L::store(p + i, L::all(keep) * load(p + i) - L::all(rate) * first / size);
         L::store(m + i, first);
         L::store(v + i, second);
