@@ -42,9 +42,10 @@ struct Kernel<&ops::concat_op> {
   template <class C>
   static void run(const C& call) {
     Index column = 0;
-    for (int k = 0; k < C::node.operands; ++k) {
-      binding::copy_operand(call, k, C::node.domain, widths<C>[k], column);
-      column += widths<C>[k];
+    int k = 0;
+    for (const Index width : widths<C>) {
+      binding::copy_operand(call, k++, C::node.domain, width, column);
+      column += width;
     }
   }
 
