@@ -3,6 +3,7 @@
 /// Files that are there as a whole or not at all, and errors that name the file.
 #pragma once
 
+#include <mad/core/descriptor.hpp>
 #include <mad/core/error.hpp>
 
 #include <fcntl.h>
@@ -12,7 +13,6 @@
 #include <atomic>
 #include <cerrno>
 #include <cstddef>
-#include <cstring>
 #include <filesystem>
 #include <string>
 #include <string_view>
@@ -25,43 +25,6 @@ namespace detail {
 inline std::string quoted(const std::filesystem::path& path) { return "'" + path.string() + "'"; }
 
 inline std::string system_reason(int error) { return std::generic_category().message(error); }
-
-/// Closes a file descriptor at the end of the scope.
-class Descriptor {
-public:
-  explicit Descriptor(int value = -1) : value_(value) {}
-  ~Descriptor() {
-    if (value_ >= 0) ::close(value_);
-  }
-  Descriptor(const Descriptor&) = delete;
-  Descriptor& operator=(const Descriptor&) = delete;
-
-  int get() const { return value_; }
-  bool is_open() const { return value_ >= 0; }
-  int release() {
-    const int value = value_;
-    value_ = -1;
-    return value;
-  }
-
-private:
-  int value_;
-};
-
-/// Writes all bytes; false (and errno) if the system refuses.
-inline bool write_all(int descriptor, const void* data, std::size_t size) {
-  const char* next = static_cast<const char*>(data);
-  while (size > 0) {
-    const ssize_t written = ::write(descriptor, next, size);
-    if (written < 0) {
-      if (errno == EINTR) continue;
-      return false;
-    }
-    next += written;
-    size -= static_cast<std::size_t>(written);
-  }
-  return true;
-}
 
 }  // namespace detail
 

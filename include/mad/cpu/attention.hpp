@@ -11,8 +11,6 @@
 #include <mad/cpu/rotary.hpp>
 #include <mad/cpu/workspace.hpp>
 
-#include <Eigen/Core>
-
 #include <algorithm>
 #include <limits>
 #include <numbers>

@@ -9,8 +9,6 @@
 #include <mad/cpu/packet_loop.hpp>
 #include <mad/cpu/rotary.hpp>
 
-#include <Eigen/Core>
-
 #include <algorithm>
 #include <array>
 #include <cmath>

@@ -10,8 +10,6 @@
 #include <mad/cpu/rotary.hpp>
 #include <mad/cpu/workspace.hpp>
 
-#include <Eigen/Core>
-
 #include <algorithm>
 #include <numbers>
 

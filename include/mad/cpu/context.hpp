@@ -33,7 +33,9 @@ struct Context {
     return arena[static_cast<int>(space)][static_cast<int>(domain)];
   }
   /// Rows in memory of a value of the domain.
-  Index rows(Domain domain) const { return domain == Domain::positions ? position_rows : rows_of(domain, shape); }
+  [[gnu::noinline]] Index rows(Domain domain) const {
+    return domain == Domain::positions ? position_rows : rows_of(domain, shape);
+  }
 };
 
 /// Where a value of a layer lies, as plain data: what differs from layer to layer is read, not compiled again.
@@ -89,6 +91,9 @@ struct Operands {
 
   const Shape& shape() const { return context.shape; }
   Workspace& workspace() const { return *context.workspace; }
+  Index rows(Domain domain) const { return context.rows(domain); }
+  View<const T> input(int k) const { return locate(context, inputs[k]); }
+  View<T> output(int k) const { return locate(context, outputs[k]); }
   template <int K>
   View<const T> in() const {
     return locate(context, inputs[K]);
@@ -112,6 +117,7 @@ struct Call : Operands<T> {
 
   Call(const Context<T>& memory) : Operands<T>{memory, places.data(), places.data() + node.operands} {}
 
+  using Operands<T>::rows;
   /// Rows that the node has.
   Index rows() const { return this->context.rows(node.domain); }
 

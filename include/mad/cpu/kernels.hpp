@@ -11,15 +11,15 @@
 #include <mad/cpu/expert_weights_binding.hpp>
 #include <mad/cpu/feature_maps_binding.hpp>
 #include <mad/cpu/head_product_binding.hpp>
-#include <mad/cpu/linear.hpp>
+#include <mad/cpu/linear_binding.hpp>
 #include <mad/cpu/linear_heads_binding.hpp>
 #include <mad/cpu/linear_recurrence_binding.hpp>
-#include <mad/cpu/linear_step.hpp>
 #include <mad/cpu/long_conv.hpp>
 #include <mad/cpu/long_conv_step.hpp>
-#include <mad/cpu/norm.hpp>
+#include <mad/cpu/norm_binding.hpp>
 #include <mad/cpu/rational_filter_binding.hpp>
 #include <mad/cpu/rotary_binding.hpp>
+#include <mad/cpu/rows_binding.hpp>
 #include <mad/cpu/selective_scan.hpp>
 #include <mad/cpu/short_conv.hpp>
 #include <mad/cpu/short_conv_step.hpp>
@@ -27,127 +27,11 @@
 #include <mad/cpu/sum.hpp>
 #include <mad/cpu/toeplitz_attention_binding.hpp>
 #include <mad/cpu/token_shift_binding.hpp>
-#include <mad/ops/linear.hpp>
 #include <mad/ops/long_conv.hpp>
-#include <mad/ops/norm.hpp>
 #include <mad/ops/selective_scan.hpp>
 #include <mad/ops/short_conv.hpp>
 
-#include <algorithm>
-
 namespace mad::cpu {
-
-namespace binding {
-
-template <class C>
-constexpr WeightOrder weight_order() {
-  return C::node.attribute[ops::linear::weight_in_out] != 0 ? WeightOrder::in_out : WeightOrder::out_in;
-}
-
-/// Adds operand K to the output.
-template <int K, class C>
-void add_operand(const C& call) {
-  const auto addend = call.template in<K>();
-  const auto y = call.out();
-  for (Index r = 0; r < call.rows(); ++r) add_elements(y.row(r), addend.row(r), C::node.width);
-}
-
-}  // namespace binding
-
-template <>
-struct Kernel<&ops::linear_op> {
-  template <class C>
-  static void run(const C& call) {
-    run_with<C::node.operands>(call);
-  }
-  /// The map of the first `Operands` operands.
-  template <int Operands, class C>
-  static void run_with(const C& call) {
-    constexpr Index in = C::operand(0).width;
-    const auto x = call.template in<0>();
-    using T = std::remove_const_t<std::remove_pointer_t<decltype(x.data)>>;
-    const T* bias = nullptr;
-    if constexpr (Operands > 2) bias = call.template in<2>().data;
-    linear_forward<T>(call.rows(), in, C::node.width, x, call.template in<1>().data, bias, call.out(), call.workspace(),
-                      binding::weight_order<C>());
-  }
-
-  /// Keeps nothing: another kernel for a token of each sequence.
-  template <class C, class T>
-  static Index step_state(const Shape&) {
-    return 0;
-  }
-  template <class C, class T>
-  static void step(const C& call, Index, T*) {
-    step_with<C::node.operands, T>(call);
-  }
-  template <int Operands, class T, class C>
-  static void step_with(const C& call) {
-    if constexpr (binding::weight_order<C>() == WeightOrder::in_out) {
-      run_with<Operands>(call);
-    } else {
-      const T* bias = nullptr;
-      if constexpr (Operands > 2) bias = call.template in<2>().data;
-      linear_step<T>(call.rows(), C::operand(0).width, C::node.width, call.template in<0>(), call.template in<1>().data,
-                     bias, call.out());
-    }
-  }
-};
-
-template <>
-struct Kernel<&ops::linear_sum_op> {
-  template <class C>
-  static void run(const C& call) {
-    Kernel<&ops::linear_op>::run_with<last<C>>(call);
-    binding::add_operand<last<C>>(call);
-  }
-
-  template <class C, class T>
-  static Index step_state(const Shape&) {
-    return 0;
-  }
-  template <class C, class T>
-  static void step(const C& call, Index, T*) {
-    Kernel<&ops::linear_op>::step_with<last<C>, T>(call);
-    binding::add_operand<last<C>>(call);
-  }
-
-private:
-  template <class C>
-  static constexpr int last = C::node.operands - 1;  ///< the addend
-};
-
-template <>
-struct Kernel<&ops::linear_input_gradient_op> {
-  template <class C>
-  static void run(const C& call) {
-    constexpr Index out = C::operand(0).width;
-    constexpr Index in = C::node.width;
-    const auto dy = call.template in<0>();
-    using T = std::remove_const_t<std::remove_pointer_t<decltype(dy.data)>>;
-    const auto dx = call.out();
-    if constexpr (C::has(2)) {
-      if (!call.template in_place<2>()) {
-        const auto addend = call.template in<2>();
-        for (Index r = 0; r < call.rows(); ++r) std::copy_n(addend.row(r), in, dx.row(r));
-      }
-    }
-    linear_input_gradient<T>(call.rows(), in, out, dy, call.template in<1>().data, C::has(2), dx, call.workspace(),
-                             binding::weight_order<C>());
-  }
-};
-
-template <>
-struct Kernel<&ops::linear_weight_gradient_op> {
-  template <class C>
-  static void run(const C& call) {
-    const auto dy = call.template in<0>();
-    using T = std::remove_const_t<std::remove_pointer_t<decltype(dy.data)>>;
-    const Index rows = rows_of(C::operand(0).domain, call.shape());
-    linear_weight_gradient<T>(rows, C::operand(1).width, C::operand(0).width, dy, call.template in<1>(),
-                              call.out().data, call.workspace(), binding::weight_order<C>());
-  }
-};
 
 template <>
 struct Kernel<&ops::sum_op> {
@@ -157,87 +41,12 @@ struct Kernel<&ops::sum_op> {
     constexpr Domain to = C::node.domain;
     constexpr bool add = !per_batch(to) && from != to;
     constexpr Index wide = C::operand(0).width, narrow = C::node.width;
-    const auto x = call.template in<0>();
+    const auto x = call.input(0);
     using T = std::remove_const_t<std::remove_pointer_t<decltype(x.data)>>;
     if constexpr (narrow == wide || narrow == 1)
       sum<T>(call.shape(), from, to, wide, narrow, add, x, call.out());
     else
       sum_folded<wide, narrow, static_cast<Fold>(C::node.attribute[0]), T>(call.shape(), from, to, add, x, call.out());
-  }
-};
-
-template <>
-struct Kernel<&ops::concat_op> {
-  template <class C>
-  static void run(const C& call) {
-    [&]<int... K>(std::integer_sequence<int, K...>) {
-      Index column = 0;
-      ((copy_part<K>(call, column), column += C::operand(K).width), ...);
-    }
-    (std::make_integer_sequence<int, C::node.operands>{});
-  }
-
-private:
-  template <int K, class C>
-  static void copy_part(const C& call, Index column) {
-    const auto part = call.template in<K>();
-    const auto to = call.out().columns_from(column);
-    if (part.data == to.data) return;  // written in place by its own kernel
-    for (Index r = 0; r < call.rows(); ++r) std::copy_n(part.row(r), C::operand(K).width, to.row(r));
-  }
-};
-
-template <>
-struct Kernel<&ops::accumulate_op> {
-  template <class C>
-  static void run(const C& call) {
-    const auto from = call.template in<0>();
-    const auto to = call.out();
-    for (Index r = 0; r < call.rows(); ++r) add_elements(to.row(r), from.row(r), C::node.width);
-  }
-};
-
-template <>
-struct Kernel<&ops::norm_op> {
-  template <class C>
-  static void run(const C& call) {
-    constexpr Index width = C::node.width;
-    constexpr Index size = C::node.attribute[ops::norm::group_width];
-    const auto x = call.template in<0>();
-    using T = std::remove_const_t<std::remove_pointer_t<decltype(x.data)>>;
-    const T* weight = call.template in<1>().data;
-    const T* bias = nullptr;
-    if constexpr (C::has(2)) bias = call.template in<2>().data;
-    const double eps = C::node.number[0];
-    if constexpr (C::node.attribute[ops::norm::centred] != 0)
-      group_norm_forward<size>(x, weight, bias, call.out(), call.rows(), width, width / size, eps);
-    else if constexpr (C::operand(1).width == size)
-      head_rms_norm_forward<size>(x, weight, call.out(), call.rows(), width / size, size, eps);
-    else
-      group_rms_norm_forward<size>(x, weight, call.out(), call.rows(), width, width / size, eps);
-  }
-};
-
-template <>
-struct Kernel<&ops::norm_gradient_op> {
-  template <class C>
-  static void run(const C& call) {
-    constexpr Index width = C::node.width;
-    constexpr Index size = C::node.attribute[ops::norm::group_width];
-    const auto dy = call.template in<0>();
-    using T = std::remove_const_t<std::remove_pointer_t<decltype(dy.data)>>;
-    const auto x = call.template in<1>();
-    const T* weight = call.template in<2>().data;
-    T* d_weight = call.template out<1>().data;
-    const double eps = C::node.number[0];
-    if constexpr (C::template is_result<2>())
-      group_norm_backward<size>(x, weight, dy, call.out(), d_weight, call.template out<2>().data, call.rows(), width,
-                                width / size, eps);
-    else if constexpr (C::operand(2).width == size)
-      head_rms_norm_backward<size>(x, weight, dy, call.out(), d_weight, call.rows(), width / size, size, eps);
-    else
-      group_rms_norm_backward<size>(x, weight, dy, call.out(), d_weight, call.rows(), width, width / size, eps);
-    if constexpr (C::has(3)) binding::add_operand<3>(call);
   }
 };
 

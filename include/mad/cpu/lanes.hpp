@@ -4,8 +4,7 @@
 #pragma once
 
 #include <mad/core/shape.hpp>
-
-#include <Eigen/Core>
+#include <mad/cpu/eigen_packets.hpp>
 
 #include <cstddef>
 #include <utility>
@@ -77,6 +76,7 @@ struct Lanes {
 #endif
     return Eigen::internal::pexp(a);
   }
+  static MAD_ALWAYS_INLINE inline Packet sqrt(const Packet& a) { return Eigen::internal::psqrt(a); }
   static MAD_ALWAYS_INLINE inline T sum(const Packet& a) { return Eigen::internal::predux(a); }
 
   /// a b + c

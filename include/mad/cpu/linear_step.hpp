@@ -6,8 +6,6 @@
 #include <mad/core/view.hpp>
 #include <mad/cpu/packet_loop.hpp>
 
-#include <Eigen/Core>
-
 namespace mad::cpu {
 
 namespace linear_step_detail {

@@ -15,8 +15,6 @@
 #include <mad/core/view.hpp>
 #include <mad/cpu/packet_loop.hpp>
 
-#include <Eigen/Core>
-
 #include <cmath>
 
 namespace mad::cpu {

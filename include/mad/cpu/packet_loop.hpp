@@ -9,8 +9,6 @@
 #include <mad/core/shape.hpp>
 #include <mad/cpu/lanes.hpp>
 
-#include <Eigen/Core>
-
 namespace mad::cpu {
 
 template <class Packet>

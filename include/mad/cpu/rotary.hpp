@@ -7,8 +7,6 @@
 #include <mad/core/view.hpp>
 #include <mad/cpu/packet_loop.hpp>
 
-#include <Eigen/Core>
-
 #include <algorithm>
 #include <cmath>
 #include <cstddef>

@@ -8,8 +8,6 @@
 #include <mad/cpu/packet_loop.hpp>
 #include <mad/graph/differentiate.hpp>
 
-#include <Eigen/Core>
-
 #include <algorithm>
 
 namespace mad::cpu {
@@ -39,6 +37,47 @@ template <class T>
   }
 }
 
+namespace sum_detail {
+
+/// The sum of `Length` numbers, or packets of numbers, behind each other: halves first, so that rounding errors grow
+/// with the logarithm of the length.
+template <class Packet, Index Length, class T>
+MAD_ALWAYS_INLINE inline Packet halves(const T* x) {
+  if constexpr (Length == 1)
+    return PacketAccess<Packet>::load(x);
+  else
+    return Eigen::internal::padd(halves<Packet, Length / 2>(x),
+                                 halves<Packet, Length - Length / 2>(x + Length / 2 * packet_size<Packet>()));
+}
+
+/// The widest packet that `Count` numbers fill, the narrowest if none does.
+template <Index Count, class Packet>
+constexpr auto widest_packet() {
+  using Half = typename Eigen::internal::unpacket_traits<Packet>::half;
+  if constexpr (Count % packet_size<Packet>() == 0 || packet_size<Half>() == packet_size<Packet>())
+    return PacketAccess<Packet>{};
+  else
+    return widest_packet<Count, Half>();
+}
+
+template <Index Count, class T>
+MAD_ALWAYS_INLINE inline T sum_of(const T* x) {
+  return []<class Packet>(PacketAccess<Packet>, const T* from) MAD_ALWAYS_INLINE {
+    constexpr Index packets = Count / packet_size<Packet>(), rest = Count - packets * packet_size<Packet>();
+    if constexpr (packets == 0) {
+      return halves<T, Count>(from);
+    } else {
+      const T sum = Eigen::internal::predux(halves<Packet, packets>(from));
+      if constexpr (rest == 0)
+        return sum;
+      else
+        return sum + halves<T, rest>(from + packets * packet_size<Packet>());
+    }
+  }(widest_packet<Count, typename Lanes<T>::Packet>(), x);
+}
+
+}  // namespace sum_detail
+
 /// The same where columns fold onto several: c onto c % Narrow (tile), or onto c / (Wide / Narrow) (spread).
 template <Index Wide, Index Narrow, Fold How, class T>
 void sum_folded(const Shape& shape, Domain from, Domain to, bool add, View<const T> x, View<T> y) {
@@ -48,12 +87,13 @@ void sum_folded(const Shape& shape, Domain from, Domain to, bool add, View<const
     const T* source = x.row(r);
     T* target = y.row(target_row(from, to, r, shape.length));
     if constexpr (How == Fold::tile) {
-      using Row = Eigen::Matrix<T, 1, Narrow>;
-      for (Index c = 0; c < Wide; c += Narrow) Eigen::Map<Row>(target) += Eigen::Map<const Row>(source + c);
+      for (Index c = 0; c < Wide; c += Narrow)
+        for_packets<T>(Narrow, [&](auto at, Index i) MAD_ALWAYS_INLINE {
+          at.store(target + i, Eigen::internal::padd(at.load(target + i), at.load(source + c + i)));
+        });
     } else {
       constexpr Index copies = Wide / Narrow;
-      for (Index c = 0; c < Narrow; ++c)
-        target[c] += Eigen::Map<const Eigen::Matrix<T, 1, copies>>(source + c * copies).sum();
+      for (Index c = 0; c < Narrow; ++c) target[c] += sum_detail::sum_of<copies>(source + c * copies);
     }
   }
 }

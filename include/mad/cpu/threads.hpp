@@ -3,12 +3,12 @@
 /// Threads that wait for work between steps.
 #pragma once
 
+#include <mad/core/function_view.hpp>
 #include <mad/core/shape.hpp>
 
 #include <atomic>
 #include <condition_variable>
 #include <exception>
-#include <functional>
 #include <mutex>
 #include <thread>
 #include <vector>
@@ -41,7 +41,7 @@ public:
 
   /// Calls `body(task, thread)` for task = 0 .. tasks-1, `thread` in [0, count()). Returns when all are done; the first
   /// exception of a task is thrown again here, tasks not yet begun are then skipped.
-  void run(Index tasks, const std::function<void(Index task, int thread)>& body) {
+  void run(Index tasks, FunctionView<void(Index task, int thread)> body) {
     if (count_ == 1 || tasks <= 1) {
       for (Index i = 0; i < tasks; ++i) body(i, 0);
       return;
@@ -95,7 +95,7 @@ private:
   std::mutex mutex_;
   std::condition_variable wake_;
   std::condition_variable done_;
-  const std::function<void(Index, int)>* body_ = nullptr;
+  const FunctionView<void(Index, int)>* body_ = nullptr;
   std::atomic<Index> next_{0};
   Index tasks_ = 0;
   int busy_ = 0;

@@ -19,7 +19,6 @@
 #include <stdexcept>
 #include <string>
 #include <string_view>
-#include <unordered_set>
 #include <vector>
 
 namespace mad::tasks {
@@ -187,16 +186,18 @@ Leakage leakage(const BasicExamples<Token>& train, const BasicExamples<Token>& t
   const auto bytes = [](std::span<const Token> row) {
     return std::string_view(reinterpret_cast<const char*>(row.data()), row.size_bytes());
   };
-  std::unordered_set<std::string_view> known;
-  known.reserve(static_cast<std::size_t>(train.rows));
-  for (Index row = 0; row < train.rows; ++row) known.insert(bytes(train.input_row(row)));
+  std::vector<std::string_view> known(static_cast<std::size_t>(train.rows));
+  for (Index row = 0; row < train.rows; ++row) known[static_cast<std::size_t>(row)] = bytes(train.input_row(row));
+  std::sort(known.begin(), known.end());
+
+  std::vector<std::string_view> asked(static_cast<std::size_t>(test.rows));
+  for (Index row = 0; row < test.rows; ++row) asked[static_cast<std::size_t>(row)] = bytes(test.input_row(row));
+  std::sort(asked.begin(), asked.end());
 
   Leakage found{.test_rows = test.rows};
-  std::unordered_set<std::string_view> counted;
-  for (Index row = 0; row < test.rows; ++row) {
-    const std::string_view input = bytes(test.input_row(row));
-    const bool leaked = known.contains(input);
-    const bool first = counted.insert(input).second;
+  for (std::size_t i = 0; i < asked.size(); ++i) {
+    const bool leaked = std::binary_search(known.begin(), known.end(), asked[i]);
+    const bool first = i == 0 || asked[i] != asked[i - 1];
     found.leaked_rows += leaked ? 1 : 0;
     found.distinct_test_rows += first ? 1 : 0;
     found.distinct_leaked_rows += first && leaked ? 1 : 0;

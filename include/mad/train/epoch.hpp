@@ -3,11 +3,10 @@
 /// How an epoch ends, and who watches it.
 #pragma once
 
+#include <mad/core/function_view.hpp>
 #include <mad/core/shape.hpp>
 #include <mad/train/epoch_mean.hpp>
 #include <mad/train/interrupt.hpp>
-
-#include <functional>
 
 namespace mad::train {
 
@@ -22,7 +21,7 @@ struct EpochResult {
 /// Who is asked and told between steps.
 struct Watch {
   const InterruptGuard* interrupt = nullptr;
-  std::function<void(Index batches, double loss)> progress = {};  ///< batches of the epoch so far, latest loss
+  FunctionView<void(Index batches, double loss)> progress = {};  ///< batches of the epoch so far, latest loss
 
   bool asked_to_stop() const { return interrupt != nullptr && interrupt->requested(); }
   void tell(Index batches, double loss) const {

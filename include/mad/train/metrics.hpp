@@ -8,8 +8,6 @@
 #include <mad/core/shape.hpp>
 #include <mad/train/epoch_mean.hpp>
 
-#include <Eigen/Core>
-
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -49,11 +47,13 @@ public:
   void add_logits(const T* logits, std::int64_t target) {
     if (target == ignored_target) return;
     check(target);
-    const Eigen::Map<const Eigen::Array<T, Eigen::Dynamic, 1>> row(logits, classes());
     Index prediction = 0;
-    const T largest = row.maxCoeff(&prediction);
-    const double normaliser = std::log(static_cast<double>((row - largest).exp().sum()));
-    add(prediction, target, normaliser - static_cast<double>(row[static_cast<Index>(target)] - largest));
+    for (Index c = 1; c < classes(); ++c)
+      if (logits[c] > logits[prediction]) prediction = c;
+    const T largest = logits[prediction];
+    T sum = 0;
+    for (Index c = 0; c < classes(); ++c) sum += std::exp(logits[c] - largest);
+    add(prediction, target, std::log(static_cast<double>(sum)) - static_cast<double>(logits[target] - largest));
   }
 
   /// Adds the counts of another part of the batch.

@@ -6,11 +6,10 @@
 #include <mad/core/error.hpp>
 #include <mad/core/message.hpp>
 #include <mad/core/shape.hpp>
+#include <mad/cpu/lanes.hpp>
 #include <mad/models/parameter_info.hpp>
 #include <mad/train/optimizer_settings.hpp>
 #include <mad/train/schedule.hpp>
-
-#include <Eigen/Core>
 
 #include <algorithm>
 #include <cmath>
@@ -107,21 +106,14 @@ private:
   /// Elements are always processed in blocks of this size, the last one padded, so that every element meets the same
   /// instructions wherever a range begins or ends.
   static constexpr Index block = 16;
-  using Block = Eigen::Array<T, block, 1>;
 
-  static Block load(const T* source, Index count) {
-    if (count == block) return Eigen::Map<const Block>(source);
-    Block padded = Block::Zero();
-    std::copy_n(source, count, padded.data());
-    return padded;
-  }
-  static void store(const Block& values, T* destination, Index count) {
-    if (count == block) {
-      Eigen::Map<Block>{destination} = values;
-    } else {
-      std::copy_n(values.data(), count, destination);
-    }
-  }
+  static MAD_ALWAYS_INLINE inline auto load(const T* source) { return cpu::Lanes<T>::load(source); }
+
+  /// The same numbers from elsewhere, zero behind the last.
+  struct Padded {
+    T numbers[block] = {};
+    Padded(const T* source, Index count) { std::copy_n(source, count, numbers); }
+  };
 
   static void check(const OptimizerSettings& settings) {
     const auto require = [](bool valid, const char* what, double found) {
@@ -174,25 +166,52 @@ private:
     const T keep = static_cast<T>(1 - (segment.decay ? segment.rate * settings_.weight_decay : 0));
     const T rate = static_cast<T>(segment.rate / first_correction_);
     const T scale = static_cast<T>(1 / std::sqrt(second_correction_));
+    const auto whole = [&](T* p, const T* g, T* m, T* v) {
+      using L = cpu::Lanes<T>;
+      for (Index i = 0; i < block; i += L::size) {
+        const auto slope = load(g + i);
+        const auto first = L::mul_add(L::all(gain1), slope, L::mul(L::all(beta1), load(m + i)));
+        const auto second = L::mul_add(L::mul(L::all(gain2), slope), slope, L::mul(L::all(beta2), load(v + i)));
+        const auto size = L::mul_add(L::all(scale), L::sqrt(second), L::all(epsilon));
+        L::store(p + i, L::all(keep) * load(p + i) - L::all(rate) * first / size);
+        L::store(m + i, first);
+        L::store(v + i, second);
+      }
+    };
     for (Index i = from; i < to; i += block) {
       const Index count = std::min(block, to - i);
-      const Block g = load(gradients + i, count);
-      const Block m = beta1 * load(first_moment_.data() + i, count) + gain1 * g;
-      const Block v = beta2 * load(second_moment_.data() + i, count) + gain2 * g * g;
-      const Block p = keep * load(parameters + i, count) - rate * m / (scale * v.sqrt() + epsilon);
-      store(m, first_moment_.data() + i, count);
-      store(v, second_moment_.data() + i, count);
-      store(p, parameters + i, count);
+      T* const m = first_moment_.data() + i;
+      T* const v = second_moment_.data() + i;
+      if (count == block) {
+        whole(parameters + i, gradients + i, m, v);
+        continue;
+      }
+      Padded part(parameters + i, count), part_m(m, count), part_v(v, count);
+      const Padded slopes(gradients + i, count);
+      whole(part.numbers, slopes.numbers, part_m.numbers, part_v.numbers);
+      std::copy_n(part.numbers, count, parameters + i);
+      std::copy_n(part_m.numbers, count, m);
+      std::copy_n(part_v.numbers, count, v);
     }
   }
 
   void update_sgd(const Segment& segment, T* parameters, const T* gradients, Index from, Index to) const {
     const T keep = static_cast<T>(1 - (segment.decay ? segment.rate * settings_.weight_decay : 0));
     const T rate = static_cast<T>(segment.rate);
+    const auto whole = [&](T* p, const T* g) {
+      using L = cpu::Lanes<T>;
+      for (Index i = 0; i < block; i += L::size)
+        L::store(p + i, L::sub_mul(L::mul(L::all(keep), load(p + i)), L::all(rate), load(g + i)));
+    };
     for (Index i = from; i < to; i += block) {
       const Index count = std::min(block, to - i);
-      const Block p = keep * load(parameters + i, count) - rate * load(gradients + i, count);
-      store(p, parameters + i, count);
+      if (count == block) {
+        whole(parameters + i, gradients + i);
+        continue;
+      }
+      Padded part(parameters + i, count);
+      whole(part.numbers, Padded(gradients + i, count).numbers);
+      std::copy_n(part.numbers, count, parameters + i);
     }
   }
 

@@ -3,7 +3,7 @@
 /// How a run shows that it is alive: one line rewritten in place on a terminal, one line per epoch elsewhere.
 #pragma once
 
-#include <mad/core/files.hpp>
+#include <mad/core/descriptor.hpp>
 #include <mad/core/message.hpp>
 #include <mad/core/shape.hpp>
 

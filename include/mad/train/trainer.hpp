@@ -64,10 +64,11 @@ public:
     if (progress != nullptr)
       progress->begin(static_cast<double>(state_.epochs.size()) / static_cast<double>(settings_.epochs));
     report.stop = pending_stop_;
-    const Watch watch{interrupt, [&](Index batches, double loss) {
-                        last_loss_ = loss;
-                        if (progress != nullptr) progress->update(progress_state(label, batches));
-                      }};
+    const auto tell = [&](Index batches, double loss) {
+      last_loss_ = loss;
+      if (progress != nullptr) progress->update(progress_state(label, batches));
+    };
+    const Watch watch{interrupt, tell};
     while (report.stop == StopReason::none && epoch() < settings_.epochs) {
       const auto start = Clock::now();
       random::Generator generator(state_.shuffle);
