@@ -10,10 +10,8 @@
 /// The weights' parts of 32 columns of the inside go through shared memory, two blocks ahead.
 #pragma once
 
-#include <mad/cuda/async_copy.cuh>
-#include <mad/cuda/channel_mixer_form.hpp>
+#include <mad/cuda/channel_mixer_products.cuh>
 #include <mad/cuda/elementwise.cuh>
-#include <mad/cuda/tensor_core.cuh>
 
 #include <cstdint>
 #include <utility>
@@ -21,55 +19,6 @@
 namespace mad::cuda {
 
 namespace channel_mixer_detail {
-
-inline constexpr int threads = 256;
-inline constexpr int rows_per_warp = 16;
-inline constexpr int rows_per_block = threads / 32 * rows_per_warp;
-inline constexpr int stages = 3;
-
-/// A part of a weight in shared memory, as it is stored: rows or columns of the inside.
-template <int Outside, bool InsideRows, int Columns>
-struct WeightTile {
-  static constexpr bool inside_rows = InsideRows;
-  static constexpr int rows = InsideRows ? Columns : Outside;
-  static constexpr int columns = InsideRows ? Outside : Columns;
-  static constexpr int stride = columns + 8;  // eight rows lie in different banks
-  static constexpr int size = rows * stride;
-
-  /// Starts to copy the part that begins at column \p first of an inside of \p Inside columns.
-  template <int Inside>
-  static __device__ void fill(BFloat16* tile, const BFloat16* weight, int first) {
-    constexpr int per_row = columns / 8;
-    const BFloat16* from = weight + (InsideRows ? first * Outside : first);
-#pragma unroll
-    for (int i = static_cast<int>(threadIdx.x); i < rows * per_row; i += threads) {
-      const int row = i / per_row;
-      const int column = i % per_row * 8;
-      copy_async<8>(tile + row * stride + column, from + row * (InsideRows ? Outside : Inside) + column);
-    }
-  }
-};
-
-/// Where a lane reads the right factors of a product from a tile: two of 16 x 8, side by side. The rows of the tile are
-/// the product's columns, or else its summands.
-template <class Tile, bool RowsAreColumns>
-__device__ inline int offset_of_lane() {
-  const int lane = static_cast<int>(threadIdx.x) % 32;
-  const int within = lane % 8;
-  const int second = lane / 8 % 2 * 8;
-  const int third = lane / 16 * 8;
-  return RowsAreColumns ? (third + within) * Tile::stride + second : (second + within) * Tile::stride + third;
-}
-template <class Tile, bool RowsAreColumns>
-__device__ inline void load_factors(std::uint32_t lane_address, int column, int summand,
-                                    tensor::Right<16> (&right)[2]) {
-  const int row = RowsAreColumns ? column : summand;
-  const int across = RowsAreColumns ? summand : column;
-  std::uint32_t matrix[4];
-  tensor::load_matrices<!RowsAreColumns>(lane_address, 0, (row * Tile::stride + across) * 2, matrix);
-  right[0] = {{matrix[0], matrix[1]}};
-  right[1] = {{matrix[2], matrix[3]}};
-}
 
 /// Two neighbouring numbers of a row.
 template <int Alignment>
@@ -142,83 +91,35 @@ struct Mixer {
     unsigned rows;
   };
 
-  template <int W>
-  using Tile = channel_mixer_detail::WeightTile<form.weight[W].outside, form.weight[W].inside_rows, columns>;
-  template <int... W>
-  static constexpr int size_of(std::integer_sequence<int, W...>) {
-    return (0 + ... + Tile<W>::size);
-  }
-  /// Where weight W's tile begins in a stage.
-  template <int W>
-  static constexpr int tile_begin = size_of(std::make_integer_sequence<int, W>{});
-  static constexpr int stage_size = tile_begin<form.weights>;
-  static constexpr int stage_bytes = stage_size * static_cast<int>(sizeof(BFloat16));
-  /// Of 16 summands each, over the columns of an input.
+  /// Of 16 summands each, over the columns of an input; the first of them among those of both inputs.
   template <int I>
   static constexpr int steps = form.input_width[I] / 16;
+  template <int I>
+  static constexpr int first_step = I == 0 ? 0 : steps<0>;
 
   using Inputs = tensor::Left<16>[steps<0> + steps<1>];
   using Result = tensor::Sums[result_width / 8];
 
-  template <int... W>
-  static __device__ void fill(const Memory& memory, BFloat16* stage, int first, std::integer_sequence<int, W...>) {
-    (Tile<W>::template fill<inside>(stage + tile_begin<W>, memory.weight[W], first), ...);
-  }
-
   template <int I>
   static __device__ void load_input(const Memory& memory, const unsigned (&row)[2], Inputs& input) {
     if constexpr (I < form.inputs) {
-      constexpr int begin = I == 0 ? 0 : steps<0>;
       const int column = static_cast<int>(threadIdx.x) % 4 * 2;
 #pragma unroll
       for (int s = 0; s < steps<I>; ++s) {
 #pragma unroll
         for (int part = 0; part < 4; ++part)
-          input[begin + s].part[part] = channel_mixer_detail::load_two<alignment>(
+          input[first_step<I> + s].part[part] = channel_mixer_detail::load_two<alignment>(
               memory.input[I] + static_cast<std::size_t>(row[part % 2]) * memory.input_stride[I] + s * 16 +
               part / 2 * 8 + column);
       }
     }
   }
 
-  /// The 16 columns from \p first on of the product that load L is.
-  template <int L>
-  static __device__ void way_in(std::uint32_t stage, int first, const Inputs& input, tensor::Sums (&sums)[2]) {
-    using T = Tile<form.in[L].weight>;
-    constexpr int begin = form.in[L].input == 0 ? 0 : steps<0>;
-    const std::uint32_t tile =
-        stage + 2 * (tile_begin<form.in[L].weight> + channel_mixer_detail::offset_of_lane<T, T::inside_rows>());
-#pragma unroll
-    for (int s = 0; s < steps<form.in[L].input>; ++s) {
-      tensor::Right<16> right[2];
-      channel_mixer_detail::load_factors<T, T::inside_rows>(tile, first, s * 16, right);
-      tensor::multiply_add(sums[0], input[begin + s], right[0]);
-      tensor::multiply_add(sums[1], input[begin + s], right[1]);
-    }
-  }
-
-  /// Adds the product that begins with 16 columns of the inside.
-  template <int O>
-  static __device__ void way_out(std::uint32_t stage, int first, const std::uint32_t (&inner)[members][2][2],
-                                 Result& result) {
-    using T = Tile<form.out[O].weight>;
-    constexpr int m = form.out[O].member;
-    const tensor::Left<16> left{{inner[m][0][0], inner[m][0][1], inner[m][1][0], inner[m][1][1]}};
-    const std::uint32_t tile =
-        stage + 2 * (tile_begin<form.out[O].weight> + channel_mixer_detail::offset_of_lane<T, !T::inside_rows>());
-#pragma unroll
-    for (int c = 0; c < result_width / 16; ++c) {
-      tensor::Right<16> right[2];
-      channel_mixer_detail::load_factors<T, !T::inside_rows>(tile, c * 16, first, right);
-      tensor::multiply_add(result[2 * c], left, right[0]);
-      tensor::multiply_add(result[2 * c + 1], left, right[1]);
-    }
-  }
-
   /// The elementwise nodes of 8 columns.
-  template <int... L, int... M>
-  static __device__ void evaluate(const tensor::Sums (&sums)[loads][2], int tile, std::uint32_t (&inner)[members][2][2],
-                                  std::integer_sequence<int, L...>, std::integer_sequence<int, M...>) {
+  template <int Tiles, int... L, int... M>
+  static __device__ void evaluate(const tensor::Sums (&sums)[loads][Tiles], int tile,
+                                  std::uint32_t (&inner)[members][Tiles][2], std::integer_sequence<int, L...>,
+                                  std::integer_sequence<int, M...>) {
     float value[loads + members][4];
 #pragma unroll
     for (int i = 0; i < 4; ++i) ((value[L][i] = sums[L][tile].value[i]), ...);
@@ -231,16 +132,18 @@ struct Mixer {
      ...);
   }
 
-  template <int S>
+  /// Columns from \p first on of a member that others read.
+  template <int S, int Tiles>
   static __device__ void store_member(const Memory& memory, const unsigned (&row)[2], int first,
-                                      const std::uint32_t (&inner)[members][2][2]) {
-    if constexpr (S < stored_members) {
-      constexpr int m = form.stored[S];
+                                      const std::uint32_t (&inner)[members][Tiles][2]) {
+    constexpr int m = form.stored[S];
+#pragma unroll
+    for (int tile = 0; tile < Tiles; tile += 2) {
 #pragma unroll
       for (int half = 0; half < 2; ++half)
         channel_mixer_detail::store_columns<alignment>(
-            memory.member[S] + static_cast<std::size_t>(row[half]) * memory.member_stride[S] + first, inner[m][0][half],
-            inner[m][1][half], row[half] < memory.rows);
+            memory.member[S] + static_cast<std::size_t>(row[half]) * memory.member_stride[S] + first + tile * 8,
+            inner[m][tile][half], inner[m][tile + 1][half], row[half] < memory.rows);
     }
   }
 
@@ -273,16 +176,18 @@ struct Mixer {
     }
   }
 
-  template <int... L, int... M, int... O, int... S>
+  /// The rows of a block. `Products` is how its products are computed (channel_mixer_products.cuh).
+  template <class Products, int... L, int... M, int... O, int... S>
   static __device__ void compute(const Memory& memory, BFloat16* shared, std::integer_sequence<int, L...> all_loads,
                                  std::integer_sequence<int, M...> all_members, std::integer_sequence<int, O...>,
                                  std::integer_sequence<int, S...>) {
+    using Stage = typename Products::Stage;
+    constexpr int ahead = channel_mixer_detail::ahead;
     constexpr int blocks = inside / columns;
-    constexpr int stages = channel_mixer_detail::stages;
-    constexpr auto weights = std::make_integer_sequence<int, form.weights>{};
+    constexpr int tiles = Products::group / 8;
 #pragma unroll
-    for (int b = 0; b < stages - 1; ++b) {
-      if (b < blocks) fill(memory, shared + b * stage_size, b * columns, weights);
+    for (int b = 0; b < ahead; ++b) {
+      if (b < blocks) Stage::fill(memory, shared + b * Stage::size, b * columns);
       commit_copies();
     }
     const unsigned first_row = blockIdx.x * channel_mixer_detail::rows_per_block +
@@ -296,25 +201,31 @@ struct Mixer {
     int stage = 0;
 #pragma unroll 1
     for (int b = 0; b < blocks; ++b) {
-      wait_for_copies<stages - 2>();
+      wait_for_copies<ahead - 1>();
+      Products::show_parts();
       __syncthreads();  // all have copied their parts, and are done with the stage that is filled next
-      if (b + stages - 1 < blocks)
-        fill(memory, shared + (stage == 0 ? stages - 1 : stage - 1) * stage_size, (b + stages - 1) * columns, weights);
+      const int next = stage + ahead < Products::stages ? stage + ahead : stage + ahead - Products::stages;
+      if (b + ahead < blocks) Stage::fill(memory, shared + next * Stage::size, (b + ahead) * columns);
       commit_copies();
-      const auto address = static_cast<std::uint32_t>(__cvta_generic_to_shared(shared + stage * stage_size));
+      const auto address = static_cast<std::uint32_t>(__cvta_generic_to_shared(shared + stage * Stage::size));
 #pragma unroll
-      for (int first = 0; first < columns; first += 16) {
-        tensor::Sums sums[loads][2]{};
-        (way_in<L>(address, first, input, sums[L]), ...);
-        std::uint32_t inner[members][2][2];
-        evaluate(sums, 0, inner, all_loads, all_members);
-        evaluate(sums, 1, inner, all_loads, all_members);
-        (way_out<O>(address, first, inner, result), ...);
+      for (int first = 0; first < columns; first += Products::group) {
+        tensor::Sums sums[loads][tiles];
+        Products::begin();
+        (Products::template way_in<L>(address, first, input, sums[L]), ...);
+        Products::finish_in(sums);
+        std::uint32_t inner[members][tiles][2];
+#pragma unroll
+        for (int tile = 0; tile < tiles; ++tile) evaluate(sums, tile, inner, all_loads, all_members);
+        Products::begin();
+        (Products::template way_out<O>(address, first, b > 0, inner[form.out[O].member], result), ...);
+        Products::finish_out();
         (store_member<S>(memory, row, b * columns + first, inner), ...);
       }
-      stage = stage == stages - 1 ? 0 : stage + 1;
+      stage = stage == Products::stages - 1 ? 0 : stage + 1;
     }
     wait_for_copies<0>();
+    Products::finish(result);
     store_result(memory, row, readable, result);
   }
 
@@ -326,9 +237,15 @@ __global__ void __launch_bounds__(channel_mixer_detail::threads, 1)
     mixer_kernel(const __grid_constant__ typename Mixer<Low, StepIndex, P>::Memory memory) {
   using M = Mixer<Low, StepIndex, P>;
   extern __shared__ float4 dynamic_memory[];
-  M::compute(memory, reinterpret_cast<BFloat16*>(dynamic_memory), std::make_integer_sequence<int, M::loads>{},
-             std::make_integer_sequence<int, M::members>{}, std::make_integer_sequence<int, M::form.ways_out>{},
-             std::make_integer_sequence<int, M::stored_members>{});
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+  using Products = channel_mixer_detail::WarpgroupProducts<M>;
+#else
+  using Products = channel_mixer_detail::WarpProducts<M>;
+#endif
+  M::template compute<Products>(
+      memory, reinterpret_cast<BFloat16*>(dynamic_memory), std::make_integer_sequence<int, M::loads>{},
+      std::make_integer_sequence<int, M::members>{}, std::make_integer_sequence<int, M::form.ways_out>{},
+      std::make_integer_sequence<int, M::stored_members>{});
 }
 
 template <class Low, int StepIndex, class P>
@@ -354,7 +271,7 @@ void Mixer<Low, StepIndex, P>::run(const Context<P>& context, const Place* at) {
   constexpr unsigned per_block = channel_mixer_detail::rows_per_block;
   context.queue->launch("a channel mixer", mixer_kernel<Low, StepIndex, P>,
                         dim3((memory.rows + per_block - 1) / per_block), dim3(channel_mixer_detail::threads),
-                        static_cast<std::size_t>(channel_mixer_detail::stages * stage_bytes), memory);
+                        static_cast<std::size_t>(channel_mixer_detail::shared_bytes<Mixer>()), memory);
 }
 
 }  // namespace mad::cuda

@@ -1,0 +1,246 @@
+// Copyright 2026 The mad authors. SPDX-License-Identifier: Apache-2.0
+/// \file
+/// The products of a channel mixer's kernel, in two ways: by single warps, and by four warps together where the
+/// processor has that. `M` is the mixer (channel_mixer.cuh). Both have parts of the weights in shared memory as they
+/// are stored, rows or columns of the inside, and multiply 16 rows per warp that lie in registers.
+#pragma once
+
+#include <mad/cuda/async_copy.cuh>
+#include <mad/cuda/channel_mixer_form.hpp>
+#include <mad/cuda/tensor_core.cuh>
+#include <mad/cuda/warpgroup.cuh>
+
+#include <cstdint>
+#include <utility>
+
+namespace mad::cuda::channel_mixer_detail {
+
+inline constexpr int threads = 256;
+inline constexpr int rows_per_warp = 16;
+inline constexpr int rows_per_block = threads / 32 * rows_per_warp;
+/// Parts that are on their way while one is used.
+inline constexpr int ahead = 2;
+
+/// A part of weight W: its rows and columns in shared memory.
+template <class M, int W>
+struct Part {
+  static constexpr bool inside_rows = M::form.weight[W].inside_rows;
+  static constexpr int outside = M::form.weight[W].outside;
+  static constexpr int rows = inside_rows ? M::columns : outside;
+  static constexpr int columns = inside_rows ? outside : M::columns;
+  static constexpr int stored_columns = inside_rows ? outside : M::inside;
+};
+
+/// Places of the parts of all weights behind each other; `Tile<M, W>::size` is a part's.
+template <class M, template <class, int> class Tile>
+struct Stage {
+  template <int... W>
+  static constexpr int size_of(std::integer_sequence<int, W...>) {
+    return (0 + ... + Tile<M, W>::size);
+  }
+  template <int W>
+  static constexpr int begin = size_of(std::make_integer_sequence<int, W>{});
+  static constexpr int size = begin<M::form.weights>;
+
+  /// Starts to copy the parts that begin at column \p first of the inside.
+  static __device__ void fill(const typename M::Memory& memory, BFloat16* stage, int first) {
+    fill(memory, stage, first, std::make_integer_sequence<int, M::form.weights>{});
+  }
+
+private:
+  template <int... W>
+  static __device__ void fill(const typename M::Memory& memory, BFloat16* stage, int first,
+                              std::integer_sequence<int, W...>) {
+    (fill_part<W>(memory.weight[W], stage + begin<W>, first), ...);
+  }
+  template <int W>
+  static __device__ void fill_part(const BFloat16* weight, BFloat16* tile, int first) {
+    using T = Tile<M, W>;
+    using P = Part<M, W>;
+    const BFloat16* from = weight + (P::inside_rows ? first * P::stored_columns : first);
+#pragma unroll
+    for (int i = static_cast<int>(threadIdx.x); i < P::rows * P::columns / 8; i += threads)
+      copy_async<8>(tile + T::place(i), from + T::row(i) * P::stored_columns + T::column(i));
+  }
+};
+
+/// A part as single warps read it: rows behind each other, so far apart that eight of them lie in different banks.
+template <class M, int W>
+struct RowsTile {
+  using P = Part<M, W>;
+  static constexpr int stride = P::columns + 8;
+  static constexpr int size = P::rows * stride;
+  static __device__ int row(int i) { return i / (P::columns / 8); }
+  static __device__ int column(int i) { return i % (P::columns / 8) * 8; }
+  static __device__ int place(int i) { return row(i) * stride + column(i); }
+};
+
+/// Products by single warps: 16 columns of the inside at a time.
+template <class M>
+struct WarpProducts {
+  using Stage = channel_mixer_detail::Stage<M, RowsTile>;
+  static constexpr int stages = ahead + 1;
+  static constexpr int group = 16;  ///< columns of the inside between the products
+
+  static __device__ void show_parts() {}
+  static __device__ void begin() {}
+  static __device__ void finish_in(tensor::Sums (&)[M::loads][2]) {}
+  static __device__ void finish_out() {}
+  static __device__ void finish(typename M::Result&) {}
+
+  /// The columns from \p first on of the product that load L is.
+  template <int L>
+  static __device__ void way_in(std::uint32_t stage, int first, const typename M::Inputs& input,
+                                tensor::Sums (&sums)[2]) {
+    constexpr int w = M::form.in[L].weight;
+    constexpr int i = M::form.in[L].input;
+    const std::uint32_t tile = address_of_lane<w, Part<M, w>::inside_rows>(stage);
+    sums[0] = sums[1] = {};
+#pragma unroll
+    for (int s = 0; s < M::template steps<i>; ++s) {
+      tensor::Right<16> right[2];
+      load_factors<w, Part<M, w>::inside_rows>(tile, first, s * 16, right);
+      tensor::multiply_add(sums[0], input[M::template first_step<i> + s], right[0]);
+      tensor::multiply_add(sums[1], input[M::template first_step<i> + s], right[1]);
+    }
+  }
+  /// Adds the product of the columns from \p first on.
+  template <int O>
+  static __device__ void way_out(std::uint32_t stage, int first, bool, const std::uint32_t (&inner)[2][2],
+                                 typename M::Result& result) {
+    constexpr int w = M::form.out[O].weight;
+    const std::uint32_t tile = address_of_lane<w, !Part<M, w>::inside_rows>(stage);
+    const tensor::Left<16> left{{inner[0][0], inner[0][1], inner[1][0], inner[1][1]}};
+#pragma unroll
+    for (int c = 0; c < M::result_width / 16; ++c) {
+      tensor::Right<16> right[2];
+      load_factors<w, !Part<M, w>::inside_rows>(tile, c * 16, first, right);
+      tensor::multiply_add(result[2 * c], left, right[0]);
+      tensor::multiply_add(result[2 * c + 1], left, right[1]);
+    }
+  }
+
+private:
+  /// Where a lane reads two right factors of 16 x 8, side by side. The rows of the part are the product's columns, or
+  /// else its summands.
+  template <int W, bool RowsAreColumns>
+  static __device__ std::uint32_t address_of_lane(std::uint32_t stage) {
+    constexpr int stride = RowsTile<M, W>::stride;
+    const int lane = static_cast<int>(threadIdx.x) % 32;
+    const int within = lane % 8;
+    const int second = lane / 8 % 2 * 8;
+    const int third = lane / 16 * 8;
+    const int place = RowsAreColumns ? (third + within) * stride + second : (second + within) * stride + third;
+    return stage + 2 * static_cast<std::uint32_t>(Stage::template begin<W> + place);
+  }
+  template <int W, bool RowsAreColumns>
+  static __device__ void load_factors(std::uint32_t tile, int column, int summand, tensor::Right<16> (&right)[2]) {
+    const int row = RowsAreColumns ? column : summand;
+    const int across = RowsAreColumns ? summand : column;
+    std::uint32_t matrix[4];
+    tensor::load_matrices<!RowsAreColumns>(tile, 0, (row * RowsTile<M, W>::stride + across) * 2, matrix);
+    right[0] = {{matrix[0], matrix[1]}};
+    right[1] = {{matrix[2], matrix[3]}};
+  }
+};
+
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+
+/// A part as four warps read it: blocks of 8 x 8 numbers, a row of blocks behind the other. Eight neighbouring threads
+/// copy a block.
+template <class M, int W>
+struct BlocksTile {
+  using P = Part<M, W>;
+  static constexpr int size = P::rows * P::columns;
+  static constexpr int block_bytes = 128;
+  static constexpr int row_bytes = P::columns / 8 * block_bytes;  ///< of a row of blocks
+  static __device__ int row(int i) { return i / P::columns * 8 + i % 8; }
+  static __device__ int column(int i) { return i / 8 % (P::columns / 8) * 8; }
+  static __device__ int place(int i) { return i * 8; }
+};
+
+/// Products by four warps together: all columns of the inside that are in shared memory at a time.
+template <class M>
+struct WarpgroupProducts {
+  using Stage = channel_mixer_detail::Stage<M, BlocksTile>;
+  /// Products out of a part may go on while all warps are at the next one.
+  static constexpr int stages = ahead + 2;
+  static constexpr int group = M::columns;
+
+  static __device__ void show_parts() { tensor::show_shared_memory(); }
+  static __device__ void begin() { tensor::begin_products(); }
+  static __device__ void finish_in(tensor::Sums (&sums)[M::loads][group / 8]) {
+    tensor::commit_products();
+    tensor::wait_for_products();
+#pragma unroll
+    for (int l = 0; l < M::loads; ++l) tensor::receive(sums[l]);
+  }
+  static __device__ void finish_out() { tensor::commit_products(); }
+  static __device__ void finish(typename M::Result& result) {
+    tensor::wait_for_products();
+    tensor::receive(result);
+  }
+
+  template <int L>
+  static __device__ void way_in(std::uint32_t stage, int, const typename M::Inputs& input,
+                                tensor::Sums (&sums)[group / 8]) {
+    constexpr int w = M::form.in[L].weight;
+    constexpr int i = M::form.in[L].input;
+    using F = Factor<w, Part<M, w>::inside_rows>;
+    const tensor::SharedFactor factor = F::of(stage);
+#pragma unroll
+    for (int s = 0; s < M::template steps<i>; ++s)
+      tensor::multiply_add_async<group, F::transposed>(sums, input[M::template first_step<i> + s],
+                                                       factor.behind(2 * s * F::along), s > 0);
+  }
+  template <int O>
+  static __device__ void way_out(std::uint32_t stage, int, bool add, const std::uint32_t (&inner)[group / 8][2],
+                                 typename M::Result& result) {
+    constexpr int w = M::form.out[O].weight;
+    using F = Factor<w, !Part<M, w>::inside_rows>;
+    const tensor::SharedFactor factor = F::of(stage);
+#pragma unroll
+    for (int s = 0; s < group / 16; ++s) {
+      const tensor::Left<16> left{{inner[2 * s][0], inner[2 * s][1], inner[2 * s + 1][0], inner[2 * s + 1][1]}};
+      columns_out<F, 0>(result, left, factor.behind(2 * s * F::along), add || O > 0 || s > 0);
+    }
+  }
+
+private:
+  /// Weight W as right factor: the rows of its part are the product's columns, or else its summands.
+  template <int W, bool RowsAreColumns>
+  struct Factor {
+    using T = BlocksTile<M, W>;
+    static constexpr bool transposed = !RowsAreColumns;
+    static constexpr int along = RowsAreColumns ? T::block_bytes : T::row_bytes;
+    static constexpr int across = RowsAreColumns ? T::row_bytes : T::block_bytes;
+    static __device__ tensor::SharedFactor of(std::uint32_t stage) {
+      return tensor::SharedFactor::at(stage + 2 * static_cast<std::uint32_t>(Stage::template begin<W>), along, across);
+    }
+  };
+
+  /// The columns from `From` on: 128 at a time, or powers of two.
+  template <class F, int From>
+  static __device__ void columns_out(typename M::Result& result, const tensor::Left<16>& left,
+                                     tensor::SharedFactor factor, bool add) {
+    constexpr int rest = M::result_width - From;
+    constexpr int columns = rest >= 128 ? 128 : rest >= 64 ? 64 : rest >= 32 ? 32 : 16;
+    tensor::multiply_add_async<columns, F::transposed>(result + From / 8, left, factor.behind(From / 8 * F::across),
+                                                       add);
+    if constexpr (From + columns < M::result_width) columns_out<F, From + columns>(result, left, factor, add);
+  }
+};
+
+#endif
+
+/// Bytes of shared memory that either way takes at most: the host does not know which one it is.
+template <class M>
+constexpr int shared_bytes() {
+  constexpr int by_warps = WarpProducts<M>::stages * Stage<M, RowsTile>::size;
+  int part = 0;
+  for (int w = 0; w < M::form.weights; ++w) part += M::form.weight[w].outside * M::columns;
+  const int by_warpgroups = (ahead + 2) * part;
+  return 2 * (by_warps > by_warpgroups ? by_warps : by_warpgroups);
+}
+
+}  // namespace mad::cuda::channel_mixer_detail
