@@ -19,7 +19,12 @@ inline constexpr int threads = 256;
 inline constexpr int rows_per_warp = 16;
 inline constexpr int rows_per_block = threads / 32 * rows_per_warp;
 /// Parts that are on their way while one is used.
-inline constexpr int ahead = 2;
+#ifndef MIX_AHEAD
+#define MIX_AHEAD 2
+#endif
+inline constexpr int ahead = MIX_AHEAD;
+/// Products of four warps out of a part may go on while all warps are at the next one.
+inline constexpr int warpgroup_stages = ahead + 2;
 
 /// A part of weight W: its rows and columns in shared memory.
 template <class M, int W>
@@ -31,7 +36,7 @@ struct Part {
   static constexpr int stored_columns = inside_rows ? outside : M::inside;
 };
 
-/// Places of the parts of all weights behind each other; `Tile<M, W>::size` is a part's.
+/// The parts of all weights behind each other, as `Tile<M, W>` says where their rows and columns lie.
 template <class M, template <class, int> class Tile>
 struct Stage {
   template <int... W>
@@ -53,14 +58,32 @@ private:
                               std::integer_sequence<int, W...>) {
     (fill_part<W>(memory.weight[W], stage + begin<W>, first), ...);
   }
+  /// Threads take chunks of 8 columns along the rows. Where all rounds of a thread have the same columns, it is at
+  /// constant distances from the first.
   template <int W>
   static __device__ void fill_part(const BFloat16* weight, BFloat16* tile, int first) {
     using T = Tile<M, W>;
     using P = Part<M, W>;
+    constexpr int per_row = P::columns / 8;
+    constexpr int chunks = P::rows * per_row;
+    constexpr int rows_per_round = threads / per_row;
+    constexpr bool same_columns = threads % per_row == 0 && rows_per_round % 8 == 0;
+    const int thread = static_cast<int>(threadIdx.x);
     const BFloat16* from = weight + (P::inside_rows ? first * P::stored_columns : first);
+    if constexpr (same_columns) {
+      from += thread / per_row * P::stored_columns + thread % per_row * 8;
+      tile += T::place(thread / per_row, thread % per_row * 8);
+    }
 #pragma unroll
-    for (int i = static_cast<int>(threadIdx.x); i < P::rows * P::columns / 8; i += threads)
-      copy_async<8>(tile + T::place(i), from + T::row(i) * P::stored_columns + T::column(i));
+    for (int round = 0; round * threads < chunks; ++round) {
+      const int i = round * threads + thread;
+      if ((round + 1) * threads > chunks && i >= chunks) break;
+      if constexpr (same_columns)
+        copy_async<8>(tile + T::row_step * rows_per_round * round, from + round * rows_per_round * P::stored_columns);
+      else
+        copy_async<8>(tile + T::place(i / per_row, i % per_row * 8),
+                      from + i / per_row * P::stored_columns + i % per_row * 8);
+    }
   }
 };
 
@@ -69,10 +92,9 @@ template <class M, int W>
 struct RowsTile {
   using P = Part<M, W>;
   static constexpr int stride = P::columns + 8;
+  static constexpr int row_step = stride;  ///< from a row to one that is a multiple of 8 behind it, per row
   static constexpr int size = P::rows * stride;
-  static __device__ int row(int i) { return i / (P::columns / 8); }
-  static __device__ int column(int i) { return i % (P::columns / 8) * 8; }
-  static __device__ int place(int i) { return row(i) * stride + column(i); }
+  static __device__ int place(int row, int column) { return row * stride + column; }
 };
 
 /// Products by single warps: 16 columns of the inside at a time.
@@ -144,27 +166,27 @@ private:
   }
 };
 
-#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
-
-/// A part as four warps read it: blocks of 8 x 8 numbers, a row of blocks behind the other. Eight neighbouring threads
-/// copy a block.
+/// A part as four warps read it: blocks of 8 x 8 numbers, so far apart that eight neighbours along a row lie in
+/// different banks.
 template <class M, int W>
 struct BlocksTile {
   using P = Part<M, W>;
-  static constexpr int size = P::rows * P::columns;
-  static constexpr int block_bytes = 128;
-  static constexpr int row_bytes = P::columns / 8 * block_bytes;  ///< of a row of blocks
-  static __device__ int row(int i) { return i / P::columns * 8 + i % 8; }
-  static __device__ int column(int i) { return i / 8 % (P::columns / 8) * 8; }
-  static __device__ int place(int i) { return i * 8; }
+  static constexpr int block = 72;
+  static constexpr int row_of_blocks = P::columns / 8 * block;
+  static constexpr int row_step = row_of_blocks / 8;
+  static constexpr int size = P::rows / 8 * row_of_blocks;
+  static __device__ int place(int row, int column) {
+    return row / 8 * row_of_blocks + column / 8 * block + row % 8 * 8;
+  }
 };
+
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 
 /// Products by four warps together: all columns of the inside that are in shared memory at a time.
 template <class M>
 struct WarpgroupProducts {
   using Stage = channel_mixer_detail::Stage<M, BlocksTile>;
-  /// Products out of a part may go on while all warps are at the next one.
-  static constexpr int stages = ahead + 2;
+  static constexpr int stages = warpgroup_stages;
   static constexpr int group = M::columns;
 
   static __device__ void show_parts() { tensor::show_shared_memory(); }
@@ -212,8 +234,8 @@ private:
   struct Factor {
     using T = BlocksTile<M, W>;
     static constexpr bool transposed = !RowsAreColumns;
-    static constexpr int along = RowsAreColumns ? T::block_bytes : T::row_bytes;
-    static constexpr int across = RowsAreColumns ? T::row_bytes : T::block_bytes;
+    static constexpr int along = 2 * (RowsAreColumns ? T::block : T::row_of_blocks);  ///< in bytes
+    static constexpr int across = 2 * (RowsAreColumns ? T::row_of_blocks : T::block);
     static __device__ tensor::SharedFactor of(std::uint32_t stage) {
       return tensor::SharedFactor::at(stage + 2 * static_cast<std::uint32_t>(Stage::template begin<W>), along, across);
     }
@@ -237,9 +259,7 @@ private:
 template <class M>
 constexpr int shared_bytes() {
   constexpr int by_warps = WarpProducts<M>::stages * Stage<M, RowsTile>::size;
-  int part = 0;
-  for (int w = 0; w < M::form.weights; ++w) part += M::form.weight[w].outside * M::columns;
-  const int by_warpgroups = (ahead + 2) * part;
+  constexpr int by_warpgroups = warpgroup_stages * Stage<M, BlocksTile>::size;
   return 2 * (by_warps > by_warpgroups ? by_warps : by_warpgroups);
 }
 
