@@ -29,6 +29,7 @@ struct MixerForm {
   int inside = 0;
   int inputs = 0;
   int input_width[channel_mixer::most_inputs]{};
+  int input_stride[channel_mixer::most_inputs]{};
   int weights = 0;
   Weight weight[channel_mixer::most_weights]{};
   int ways_in = 0;
@@ -36,19 +37,24 @@ struct MixerForm {
   int ways_out = 0;
   WayOut out[channel_mixer::most_products]{};
   int result_width = 0;
+  int result_stride = 0;
   bool has_addend = false;
+  int addend_stride = 0;
   int stored_members = 0;
   int stored[Members]{};  ///< the members of the run that others read
-  int alignment = 16;     ///< in bytes, of all that is read and written by rows
-  bool is_short = true;   ///< all of that is in the activation's type
+  int member_stride[Members]{};
+  int alignment = 16;    ///< in bytes, of all that is read and written by rows
+  bool is_short = true;  ///< all of that is in the activation's type
 
   constexpr std::uint64_t print() const {
     Fingerprint print;
     print.add(run.print());
-    for (const int fact : {inside, inputs, weights, ways_in, ways_out, result_width, has_addend ? 1 : 0, stored_members,
-                           alignment, is_short ? 1 : 0})
+    for (const int fact : {inside, inputs, weights, ways_in, ways_out, result_width, result_stride, has_addend ? 1 : 0,
+                           addend_stride, stored_members, alignment, is_short ? 1 : 0})
       print.add(fact);
     for (const int width : input_width) print.add(width);
+    for (const int stride : input_stride) print.add(stride);
+    for (const int stride : member_stride) print.add(stride);
     for (const Weight& w : weight) print.add(2 * w.outside + (w.inside_rows ? 1 : 0));
     for (const WayIn& w : in) print.add(channel_mixer::most_weights * w.input + w.weight);
     for (const WayOut& w : out) print.add(channel_mixer::most_weights * w.member + w.weight);
@@ -73,6 +79,8 @@ struct MixerMaker {
 
   static constexpr bool stored(int m) { return Low::plan.location[run.members[m]].space != Space::registers; }
 
+  static constexpr int stride_of(int id) { return Low::plan.location[id].stride; }
+
   static constexpr Form make_form() {
     Form form;
     form.run = Run::form;
@@ -84,6 +92,7 @@ struct MixerMaker {
     form.inputs = table.input_count;
     for (int i = 0; i < form.inputs; ++i) {
       form.input_width[i] = Low::nodes.at[table.inputs[i]].width;
+      form.input_stride[i] = stride_of(table.inputs[i]);
       by_rows(table.inputs[i]);
     }
     form.weights = table.weight_count;
@@ -104,11 +113,16 @@ struct MixerMaker {
       see(table.out[k].weight, Low::nodes.at[table.out[k].node], false);
     }
     form.result_width = Low::nodes.at[table.result()].width;
+    form.result_stride = stride_of(table.result());
     by_rows(table.result());
     form.has_addend = table.addend >= 0;
-    if (form.has_addend) by_rows(table.addend);
+    if (form.has_addend) {
+      form.addend_stride = stride_of(table.addend);
+      by_rows(table.addend);
+    }
     for (int m = 0; m < run.count; ++m) {
       if (!stored(m)) continue;
+      form.member_stride[form.stored_members] = stride_of(run.members[m]);
       form.stored[form.stored_members++] = m;
       by_rows(run.members[m]);
     }

@@ -6,7 +6,7 @@
 #pragma once
 
 #include <mad/cuda/async_copy.cuh>
-#include <mad/cuda/channel_mixer_form.hpp>
+#include <mad/cuda/channel_mixer_rows.cuh>
 #include <mad/cuda/tensor_core.cuh>
 #include <mad/cuda/warpgroup.cuh>
 
@@ -15,14 +15,8 @@
 
 namespace mad::cuda::channel_mixer_detail {
 
-inline constexpr int threads = 256;
-inline constexpr int rows_per_warp = 16;
-inline constexpr int rows_per_block = threads / 32 * rows_per_warp;
 /// Parts that are on their way while one is used.
-#ifndef MIX_AHEAD
-#define MIX_AHEAD 2
-#endif
-inline constexpr int ahead = MIX_AHEAD;
+inline constexpr int ahead = 2;
 /// Products of four warps out of a part may go on while all warps are at the next one.
 inline constexpr int warpgroup_stages = ahead + 2;
 
@@ -255,12 +249,15 @@ private:
 
 #endif
 
-/// Bytes of shared memory that either way takes at most: the host does not know which one it is.
+/// Bytes of shared memory for a device that gives a block so many. The host does not know which code the device has:
+/// where there is room for both ways it is for both, and elsewhere there are no products of four warps.
 template <class M>
-constexpr int shared_bytes() {
-  constexpr int by_warps = WarpProducts<M>::stages * Stage<M, RowsTile>::size;
-  constexpr int by_warpgroups = warpgroup_stages * Stage<M, BlocksTile>::size;
-  return 2 * (by_warps > by_warpgroups ? by_warps : by_warpgroups);
+std::size_t shared_bytes(int most) {
+  constexpr int by_warps = WarpProducts<M>::stages * Stage<M, RowsTile>::size + DirectRows<M>::shared_size;
+  constexpr int by_warpgroups = warpgroup_stages * Stage<M, BlocksTile>::size + StagedRows<M>::shared_size;
+  static_assert(2 * by_warpgroups <= 227 * 1024);
+  constexpr int larger = by_warps > by_warpgroups ? by_warps : by_warpgroups;
+  return 2 * static_cast<std::size_t>(2 * larger <= most ? larger : by_warps);
 }
 
 }  // namespace mad::cuda::channel_mixer_detail
