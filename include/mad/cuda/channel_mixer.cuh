@@ -100,22 +100,26 @@ struct Mixer {
       wait_for_copies<ahead - 1>();
       Products::show_parts();
       __syncthreads();  // all have copied their parts, and are done with the stage that is filled next
-      const int next = stage + ahead < Products::stages ? stage + ahead : stage + ahead - Products::stages;
-      if (b + ahead < blocks) Stage::fill(memory, shared + next * Stage::size, (b + ahead) * columns);
-      commit_copies();
       const auto address = static_cast<std::uint32_t>(__cvta_generic_to_shared(shared + stage * Stage::size));
 #pragma unroll
       for (int first = 0; first < columns; first += Products::group) {
         tensor::Sums sums[loads][tiles];
         Products::begin();
         (Products::template way_in<L>(address, first, input, sums[L]), ...);
+        Products::start_in();
+        if (first == 0) {
+          // Copies come after products that have begun: a warp begins none until the addresses of its copies are read.
+          const int next = stage + ahead < Products::stages ? stage + ahead : stage + ahead - Products::stages;
+          if (b + ahead < blocks) Stage::fill(memory, shared + next * Stage::size, (b + ahead) * columns);
+          commit_copies();
+        }
         Products::finish_in(sums);
         std::uint32_t inner[members][tiles][2];
 #pragma unroll
         for (int tile = 0; tile < tiles; ++tile) evaluate(sums, tile, inner, all_loads, all_members);
         Products::begin();
         (Products::template way_out<O>(address, first, b > 0, inner[form.out[O].member], result), ...);
-        Products::finish_out();
+        Products::start_out();
         rows.store_members(b * columns + first, inner, stored);
       }
       stage = stage == Products::stages - 1 ? 0 : stage + 1;

@@ -100,8 +100,9 @@ struct WarpProducts {
 
   static __device__ void show_parts() {}
   static __device__ void begin() {}
+  static __device__ void start_in() {}
   static __device__ void finish_in(tensor::Sums (&)[M::loads][2]) {}
-  static __device__ void finish_out() {}
+  static __device__ void start_out() {}
   static __device__ void finish(typename M::Result&) {}
 
   /// The columns from \p first on of the product that load L is.
@@ -185,13 +186,13 @@ struct WarpgroupProducts {
 
   static __device__ void show_parts() { tensor::show_shared_memory(); }
   static __device__ void begin() { tensor::begin_products(); }
+  static __device__ void start_in() { tensor::commit_products(); }
   static __device__ void finish_in(tensor::Sums (&sums)[M::loads][group / 8]) {
-    tensor::commit_products();
     tensor::wait_for_products();
 #pragma unroll
     for (int l = 0; l < M::loads; ++l) tensor::receive(sums[l]);
   }
-  static __device__ void finish_out() { tensor::commit_products(); }
+  static __device__ void start_out() { tensor::commit_products(); }
   static __device__ void finish(typename M::Result& result) {
     tensor::wait_for_products();
     tensor::receive(result);

@@ -180,7 +180,10 @@ struct StagedRows {
       __syncwarp();  // what lay here has been stored
       (put<M::columns>(own + S * size_of<M::columns>, inner[M::form.stored[S]]), ...);
       __syncwarp();
-      (store<M::columns, M::form.member_stride[S]>(own + S * size_of<M::columns>, memory.member[S] + first), ...);
+      // Read everything, then write: a lane waits once.
+      uint4 chunk[sizeof...(S)][Chunks<M::columns, 0>::count];
+      (take<M::columns, 0>(own + S * size_of<M::columns>, chunk[S]), ...);
+      (store<M::columns, M::form.member_stride[S]>(chunk[S], memory.member[S] + first), ...);
     }
   }
   /// All copies have been waited for.
@@ -216,38 +219,60 @@ struct StagedRows {
     }
     put<M::result_width>(tile, word);
     __syncwarp();
-    store<M::result_width, M::form.result_stride>(tile, memory.result);
+    uint4 chunk[Chunks<M::result_width, 0>::count];
+    take<M::result_width, 0>(tile, chunk);
+    store<M::result_width, M::form.result_stride>(chunk, memory.result);
   }
 
 private:
-  /// Starts to copy the warp's rows of a value; rows that are not there are the last one's.
+  /// The warp's rows of a value in chunks of eight columns: the i-th of a lane is at (`row(i)`, `column(i)`), which is
+  /// a constant distance from the first where lanes are whole rows.
+  template <int Width, int Stride>
+  struct Chunks {
+    static constexpr int per_row = Width / 8;
+    static constexpr int count = rows_per_warp * per_row / 32;
+    static __device__ int lane() { return static_cast<int>(threadIdx.x) % 32; }
+    static __device__ int row(int i) {
+      return 32 % per_row == 0 ? lane() / per_row + i * (32 / per_row) : (i * 32 + lane()) / per_row;
+    }
+    static __device__ int column(int i) { return (32 % per_row == 0 ? lane() : i * 32 + lane()) % per_row * 8; }
+    static __device__ int in_tile(int i) { return row(i) * (Width + padding) + column(i); }
+    static __device__ std::size_t in_memory(unsigned first_row, int i) {
+      if constexpr (32 % per_row == 0)
+        return static_cast<std::size_t>(first_row + row(0)) * Stride + column(0) + i * (32 / per_row) * Stride;
+      else
+        return static_cast<std::size_t>(first_row + row(i)) * Stride + column(i);
+    }
+  };
+  /// Starts to copy the warp's rows of a value; those that are not there are zeros.
   template <int Width, int Stride>
   __device__ void fetch(BFloat16* tile, const BFloat16* from) {
-    for_chunks<Width>([&](int row, int column) {
-      const unsigned readable = min(first_row + row, memory.rows - 1);
-      BFloat16* to = tile + row * (Width + padding) + column;
-      const BFloat16* source = from + static_cast<std::size_t>(readable) * Stride + column;
-      if constexpr (M::alignment >= 16)
-        copy_async<8>(to, source);
-      else
-        Words<8, M::alignment>::copy(to, source);
-    });
+    using C = Chunks<Width, Stride>;
+#pragma unroll
+    for (int i = 0; i < C::count; ++i) {
+      const bool here = first_row + C::row(i) < memory.rows;
+      const BFloat16* source = from + C::in_memory(first_row, i);
+      if constexpr (M::alignment >= 16) {
+        copy_or_clear_async(tile + C::in_tile(i), source, here);
+      } else {
+        uint4 chunk{};
+        if (here) Words<8, M::alignment>::copy(&chunk, source);
+        *reinterpret_cast<uint4*>(tile + C::in_tile(i)) = chunk;
+      }
+    }
   }
   template <int Width, int Stride>
-  __device__ void store(const BFloat16* tile, BFloat16* to) {
-    for_chunks<Width>([&](int row, int column) {
-      if (first_row + row < memory.rows)
-        Words<8, M::alignment>::copy(to + static_cast<std::size_t>(first_row + row) * Stride + column,
-                                     tile + row * (Width + padding) + column);
-    });
-  }
-  /// f(row, column) for the lane's chunks of eight columns.
-  template <int Width, class F>
-  static __device__ void for_chunks(const F& f) {
-    constexpr int per_row = Width / 8;
-    const int lane = static_cast<int>(threadIdx.x) % 32;
+  __device__ void take(const BFloat16* tile, uint4 (&chunk)[Chunks<Width, Stride>::count]) {
+    using C = Chunks<Width, Stride>;
 #pragma unroll
-    for (int i = 0; i < rows_per_warp * per_row / 32; ++i) f((i * 32 + lane) / per_row, (i * 32 + lane) % per_row * 8);
+    for (int i = 0; i < C::count; ++i) chunk[i] = *reinterpret_cast<const uint4*>(tile + C::in_tile(i));
+  }
+  template <int Width, int Stride>
+  __device__ void store(const uint4 (&chunk)[Chunks<Width, Stride>::count], BFloat16* to) {
+    using C = Chunks<Width, Stride>;
+#pragma unroll
+    for (int i = 0; i < C::count; ++i)
+      if (first_row + C::row(i) < memory.rows) Words<8, M::alignment>::copy(to + C::in_memory(first_row, i), &chunk[i]);
   }
 
   template <int Width>

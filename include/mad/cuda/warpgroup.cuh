@@ -28,11 +28,7 @@ struct SharedFactor {
 /// Products read what has been written to registers and, by this thread or others before a barrier, to shared memory.
 __device__ inline void begin_products() { asm volatile("wgmma.fence.sync.aligned;" : : : "memory"); }
 /// Before the barrier behind which products read what this thread has written to shared memory.
-#ifdef MIX_NOFENCE
-__device__ inline void show_shared_memory() {}
-#else
 __device__ inline void show_shared_memory() { asm volatile("fence.proxy.async.shared::cta;" : : : "memory"); }
-#endif
 /// Ends a group of products.
 __device__ inline void commit_products() { asm volatile("wgmma.commit_group.sync.aligned;" : : : "memory"); }
 /// Waits for all products of this warp's four.
