@@ -33,7 +33,12 @@ struct Mixer {
   static constexpr int loads = Run::loads;
   static constexpr int members = Run::members;
   static constexpr int inside = form.inside;
-  static constexpr int columns = inside % 32 == 0 ? 32 : 16;  ///< of the inside that are in shared memory together
+  /// Registers of a lane for its rows and sums, if 32 columns of the inside are computed together.
+  static constexpr int registers =
+      (form.input_width[0] + form.input_width[1]) / 4 + form.result_width / 2 + 32 * Run::loads;
+  /// Columns of the inside that are in shared memory together.
+  static constexpr int columns = inside % 32 == 0 && registers <= 200 ? 32 : 16;
+  static constexpr int blocks = inside / columns;
   static constexpr int result_width = form.result_width;
   static constexpr int alignment = form.alignment;
   static constexpr int stored_members = form.stored_members;
@@ -73,24 +78,25 @@ struct Mixer {
      ...);
   }
 
-  /// The rows of a block. `Products` and `Rows` are how products are computed (channel_mixer_products.cuh), and how
-  /// rows come and go (channel_mixer_rows.cuh).
-  template <class Products, class Rows, int... L, int... M, int... O>
-  static __device__ void compute(const Memory& memory, BFloat16* shared, std::integer_sequence<int, L...> all_loads,
-                                 std::integer_sequence<int, M...> all_members, std::integer_sequence<int, O...>) {
+  /// The rows of a block, by warps each for themselves.
+  template <int... L, int... M, int... O>
+  static __device__ void compute_by_warps(const Memory& memory, BFloat16* shared,
+                                          std::integer_sequence<int, L...> all_loads,
+                                          std::integer_sequence<int, M...> all_members,
+                                          std::integer_sequence<int, O...>) {
+    using Products = channel_mixer_detail::WarpProducts<Mixer>;
     using Stage = typename Products::Stage;
     constexpr int ahead = channel_mixer_detail::ahead;
-    constexpr int blocks = inside / columns;
+    constexpr int stages = Products::stages;
     constexpr int tiles = Products::group / 8;
-    constexpr auto stored = std::make_integer_sequence<int, stored_members>{};
-    Rows rows(memory, shared + Products::stages * Stage::size);
-    rows.start_to_load();
+    Stage weights(memory);
 #pragma unroll
     for (int b = 0; b < ahead; ++b) {
-      if (b < blocks) Stage::fill(memory, shared + b * Stage::size, b * columns);
+      if (b < blocks) weights.fill(shared + b * Stage::size);
+      weights.skip();
       commit_copies();
     }
-    wait_for_copies<ahead>();
+    channel_mixer_detail::DirectRows<Mixer> rows(memory);
     Inputs input;
     rows.load(input);
     Result result{};
@@ -98,36 +104,113 @@ struct Mixer {
 #pragma unroll 1
     for (int b = 0; b < blocks; ++b) {
       wait_for_copies<ahead - 1>();
-      Products::show_parts();
       __syncthreads();  // all have copied their parts, and are done with the stage that is filled next
+      if (b + ahead < blocks) weights.fill(shared + (stage == 0 ? stages - 1 : stage - 1) * Stage::size);
+      weights.skip();
+      commit_copies();
       const auto address = static_cast<std::uint32_t>(__cvta_generic_to_shared(shared + stage * Stage::size));
 #pragma unroll
       for (int first = 0; first < columns; first += Products::group) {
         tensor::Sums sums[loads][tiles];
-        Products::begin();
         (Products::template way_in<L>(address, first, input, sums[L]), ...);
-        Products::start_in();
-        if (first == 0) {
-          // Copies come after products that have begun: a warp begins none until the addresses of its copies are read.
-          const int next = stage + ahead < Products::stages ? stage + ahead : stage + ahead - Products::stages;
-          if (b + ahead < blocks) Stage::fill(memory, shared + next * Stage::size, (b + ahead) * columns);
-          commit_copies();
-        }
-        Products::finish_in(sums);
         std::uint32_t inner[members][tiles][2];
 #pragma unroll
         for (int tile = 0; tile < tiles; ++tile) evaluate(sums, tile, inner, all_loads, all_members);
-        Products::begin();
-        (Products::template way_out<O>(address, first, b > 0, inner[form.out[O].member], result), ...);
-        Products::start_out();
-        rows.store_members(b * columns + first, inner, stored);
+        (Products::template way_out<O>(address, first, inner[form.out[O].member], result), ...);
+        rows.store_members(b * columns + first, inner, std::make_integer_sequence<int, stored_members>{});
       }
-      stage = stage == Products::stages - 1 ? 0 : stage + 1;
+      stage = stage == stages - 1 ? 0 : stage + 1;
     }
     wait_for_copies<0>();
-    Products::finish(result);
     rows.store_result(result);
   }
+
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+  /// The same by four warps together: products into the next part go on while this one's elementwise nodes are
+  /// computed.
+  template <int... L, int... M, int... O>
+  static __device__ void compute_by_warpgroups(const Memory& memory, BFloat16* shared,
+                                               std::integer_sequence<int, L...> all_loads,
+                                               std::integer_sequence<int, M...> all_members,
+                                               std::integer_sequence<int, O...>) {
+    using Products = channel_mixer_detail::WarpgroupProducts<Mixer>;
+    using Stage = typename Products::Stage;
+    constexpr int ahead = channel_mixer_detail::ahead;
+    constexpr int stages = Products::stages;
+    constexpr int tiles = columns / 8;
+    const auto start = [&](int stage, Inputs& input, tensor::Sums(&sums)[loads][tiles]) {
+      tensor::show_shared_memory();
+      __syncthreads();  // all have copied their parts, and are done with the stage that is filled next
+      const auto address = static_cast<std::uint32_t>(__cvta_generic_to_shared(shared + stage * Stage::size));
+      tensor::begin_products();
+      (Products::template way_in<L>(address, input, sums[L]), ...);
+      tensor::commit_products();
+    };
+    const auto behind = [&](int stage, int more) {
+      return stage + more < stages ? stage + more : stage + more - stages;
+    };
+
+    channel_mixer_detail::StagedRows<Mixer> rows(memory, shared + stages * Stage::size);
+    rows.start_to_load();
+    Stage weights(memory);
+#pragma unroll
+    for (int b = 0; b <= ahead; ++b) {
+      if (b < blocks) weights.fill(shared + b * Stage::size);
+      weights.skip();
+      commit_copies();
+    }
+    wait_for_copies<ahead + 1>();
+    Inputs input;
+    rows.load(input);
+    Result result{};
+    tensor::Sums next[loads][tiles];
+    tensor::Sums sums[loads][tiles];
+    const auto take_next = [&] {
+#pragma unroll
+      for (int l = 0; l < loads; ++l) {
+        tensor::receive(next[l]);
+#pragma unroll
+        for (int t = 0; t < tiles; ++t) sums[l][t] = next[l][t];
+      }
+    };
+    const auto finish = [&](int b, int stage) {
+      std::uint32_t inner[members][tiles][2];
+#pragma unroll
+      for (int tile = 0; tile < tiles; ++tile) evaluate(sums, tile, inner, all_loads, all_members);
+      const auto address = static_cast<std::uint32_t>(__cvta_generic_to_shared(shared + stage * Stage::size));
+      tensor::begin_products();
+      (Products::template way_out<O>(address, b > 0, inner[form.out[O].member], result), ...);
+      tensor::commit_products();
+      rows.store_members(b * columns, inner, std::make_integer_sequence<int, stored_members>{});
+    };
+    wait_for_copies<ahead>();
+    start(0, input, next);
+    tensor::wait_for_products<0>();
+    take_next();
+    int stage = 0;
+#pragma unroll 1
+    for (int b = 0; b < blocks - 1; ++b) {
+      wait_for_copies<ahead - 1>();
+      start(behind(stage, 1), input, next);
+      // Copies come after products that have begun: a warp begins none until the addresses of its copies are read.
+      if (b + 1 + ahead < blocks) weights.fill(shared + behind(stage, 1 + ahead) * Stage::size);
+      weights.skip();
+      commit_copies();
+      tensor::wait_for_products<1>();  // those out of the last part: their factors are overwritten now
+      finish(b, stage);
+      tensor::wait_for_products<1>();  // those into the next part
+      take_next();
+      stage = behind(stage, 1);
+    }
+    tensor::wait_for_products<0>();
+    finish(blocks - 1, stage);
+    commit_copies();  // of the addend, if nothing else came
+    wait_for_copies<0>();
+    tensor::wait_for_products<0>();
+    tensor::receive(result);
+    rows.store_result(result);
+  }
+#endif
 
   static void run(const Context<P>& context, const Place* at);
 };
@@ -137,16 +220,16 @@ __global__ void __launch_bounds__(channel_mixer_detail::threads, 1)
     mixer_kernel(const __grid_constant__ typename Mixer<Low, StepIndex, P>::Memory memory) {
   using M = Mixer<Low, StepIndex, P>;
   extern __shared__ float4 dynamic_memory[];
+  const auto compute = [&](auto... all) {
+    BFloat16* shared = reinterpret_cast<BFloat16*>(dynamic_memory);
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
-  using Products = channel_mixer_detail::WarpgroupProducts<M>;
-  using Rows = channel_mixer_detail::StagedRows<M>;
+    M::compute_by_warpgroups(memory, shared, all...);
 #else
-  using Products = channel_mixer_detail::WarpProducts<M>;
-  using Rows = channel_mixer_detail::DirectRows<M>;
+    M::compute_by_warps(memory, shared, all...);
 #endif
-  M::template compute<Products, Rows>(
-      memory, reinterpret_cast<BFloat16*>(dynamic_memory), std::make_integer_sequence<int, M::loads>{},
-      std::make_integer_sequence<int, M::members>{}, std::make_integer_sequence<int, M::form.ways_out>{});
+  };
+  compute(std::make_integer_sequence<int, M::loads>{}, std::make_integer_sequence<int, M::members>{},
+          std::make_integer_sequence<int, M::form.ways_out>{});
 }
 
 template <class Low, int StepIndex, class P>

@@ -17,8 +17,8 @@ namespace mad::cuda::channel_mixer_detail {
 
 /// Parts that are on their way while one is used.
 inline constexpr int ahead = 2;
-/// Products of four warps out of a part may go on while all warps are at the next one.
-inline constexpr int warpgroup_stages = ahead + 2;
+/// Four warps begin with a part while products out of the one before it, and of that before, may go on.
+inline constexpr int warpgroup_stages = ahead + 3;
 
 /// A part of weight W: its rows and columns in shared memory.
 template <class M, int W>
@@ -30,9 +30,11 @@ struct Part {
   static constexpr int stored_columns = inside_rows ? outside : M::inside;
 };
 
-/// The parts of all weights behind each other, as `Tile<M, W>` says where their rows and columns lie.
+/// The parts of all weights behind each other, as `Tile<M, W>` says where their rows and columns lie, and how they get
+/// there: threads take chunks of 8 columns along the rows, part after part.
 template <class M, template <class, int> class Tile>
-struct Stage {
+class Stage {
+public:
   template <int... W>
   static constexpr int size_of(std::integer_sequence<int, W...>) {
     return (0 + ... + Tile<M, W>::size);
@@ -41,44 +43,77 @@ struct Stage {
   static constexpr int begin = size_of(std::make_integer_sequence<int, W>{});
   static constexpr int size = begin<M::form.weights>;
 
-  /// Starts to copy the parts that begin at column \p first of the inside.
-  static __device__ void fill(const typename M::Memory& memory, BFloat16* stage, int first) {
-    fill(memory, stage, first, std::make_integer_sequence<int, M::form.weights>{});
-  }
+  __device__ explicit Stage(const typename M::Memory& memory) { start(memory, All{}); }
+
+  /// Starts to copy the parts that come next.
+  __device__ void fill(BFloat16* stage) { fill(stage, All{}); }
+  /// Parts that are not copied.
+  __device__ void skip() { advance(All{}); }
 
 private:
-  template <int... W>
-  static __device__ void fill(const typename M::Memory& memory, BFloat16* stage, int first,
-                              std::integer_sequence<int, W...>) {
-    (fill_part<W>(memory.weight[W], stage + begin<W>, first), ...);
-  }
-  /// Threads take chunks of 8 columns along the rows. Where all rounds of a thread have the same columns, it is at
-  /// constant distances from the first.
+  using All = std::make_integer_sequence<int, M::form.weights>;
   template <int W>
-  static __device__ void fill_part(const BFloat16* weight, BFloat16* tile, int first) {
-    using T = Tile<M, W>;
+  struct Copies {
     using P = Part<M, W>;
-    constexpr int per_row = P::columns / 8;
-    constexpr int chunks = P::rows * per_row;
-    constexpr int rows_per_round = threads / per_row;
-    constexpr bool same_columns = threads % per_row == 0 && rows_per_round % 8 == 0;
+    static constexpr int per_row = P::columns / 8;
+    static constexpr int chunks = P::rows * per_row;
+    static constexpr int rounds = (chunks + threads - 1) / threads;
+    static constexpr int rows_per_round = threads / per_row;
+    /// All rounds of a thread have the same columns: they are at constant distances from the first.
+    static constexpr bool in_columns = threads % per_row == 0 && rows_per_round % 8 == 0;
+    static constexpr int to_next = P::inside_rows ? M::columns * P::stored_columns : M::columns;
+    static __device__ int row(int i) { return i / per_row; }
+    static __device__ int column(int i) { return i % per_row * 8; }
+  };
+
+  template <int... W>
+  __device__ void start(const typename M::Memory& memory, std::integer_sequence<int, W...>) {
+    ((from_[W] = memory.weight[W] + first_of<W>()), ...);
+  }
+  template <int W>
+  static __device__ int first_of() {
+    using C = Copies<W>;
     const int thread = static_cast<int>(threadIdx.x);
-    const BFloat16* from = weight + (P::inside_rows ? first * P::stored_columns : first);
-    if constexpr (same_columns) {
-      from += thread / per_row * P::stored_columns + thread % per_row * 8;
-      tile += T::place(thread / per_row, thread % per_row * 8);
-    }
+    return C::in_columns ? C::row(thread) * Part<M, W>::stored_columns + C::column(thread) : 0;
+  }
+  template <int... W>
+  __device__ void fill(BFloat16* stage, std::integer_sequence<int, W...>) {
+    (fill_part<W>(stage + begin<W>), ...);
+  }
+  template <int W>
+  __device__ void fill_part(BFloat16* tile) {
+    using T = Tile<M, W>;
+    using C = Copies<W>;
+    const int thread = static_cast<int>(threadIdx.x);
+    if constexpr (C::in_columns) {
+      BFloat16* to = tile + T::place(C::row(thread), C::column(thread));
+      fill_rounds<W>(to, std::make_integer_sequence<int, C::rounds>{});
+    } else {
 #pragma unroll
-    for (int round = 0; round * threads < chunks; ++round) {
-      const int i = round * threads + thread;
-      if ((round + 1) * threads > chunks && i >= chunks) break;
-      if constexpr (same_columns)
-        copy_async<8>(tile + T::row_step * rows_per_round * round, from + round * rows_per_round * P::stored_columns);
-      else
-        copy_async<8>(tile + T::place(i / per_row, i % per_row * 8),
-                      from + i / per_row * P::stored_columns + i % per_row * 8);
+      for (int round = 0; round < C::rounds; ++round) {
+        const int i = round * threads + thread;
+        if (i < C::chunks)
+          copy_async<8>(tile + T::place(C::row(i), C::column(i)),
+                        from_[W] + C::row(i) * Part<M, W>::stored_columns + C::column(i));
+      }
     }
   }
+  template <int W, int... Round>
+  __device__ void fill_rounds(BFloat16* to, std::integer_sequence<int, Round...>) {
+    using C = Copies<W>;
+    constexpr int to_step = 2 * Tile<M, W>::row_step * C::rows_per_round;
+    constexpr int from_step = 2 * C::rows_per_round * Part<M, W>::stored_columns;
+    ((((Round + 1) * threads <= C::chunks || Round * threads + static_cast<int>(threadIdx.x) < C::chunks)
+          ? copy_async_behind<Round * to_step, Round * from_step>(to, from_[W])
+          : void()),
+     ...);
+  }
+  template <int... W>
+  __device__ void advance(std::integer_sequence<int, W...>) {
+    ((from_[W] += Copies<W>::to_next), ...);
+  }
+
+  const BFloat16* from_[M::form.weights];
 };
 
 /// A part as single warps read it: rows behind each other, so far apart that eight of them lie in different banks.
@@ -98,13 +133,6 @@ struct WarpProducts {
   static constexpr int stages = ahead + 1;
   static constexpr int group = 16;  ///< columns of the inside between the products
 
-  static __device__ void show_parts() {}
-  static __device__ void begin() {}
-  static __device__ void start_in() {}
-  static __device__ void finish_in(tensor::Sums (&)[M::loads][2]) {}
-  static __device__ void start_out() {}
-  static __device__ void finish(typename M::Result&) {}
-
   /// The columns from \p first on of the product that load L is.
   template <int L>
   static __device__ void way_in(std::uint32_t stage, int first, const typename M::Inputs& input,
@@ -123,7 +151,7 @@ struct WarpProducts {
   }
   /// Adds the product of the columns from \p first on.
   template <int O>
-  static __device__ void way_out(std::uint32_t stage, int first, bool, const std::uint32_t (&inner)[2][2],
+  static __device__ void way_out(std::uint32_t stage, int first, const std::uint32_t (&inner)[2][2],
                                  typename M::Result& result) {
     constexpr int w = M::form.out[O].weight;
     const std::uint32_t tile = address_of_lane<w, !Part<M, w>::inside_rows>(stage);
@@ -184,23 +212,8 @@ struct WarpgroupProducts {
   static constexpr int stages = warpgroup_stages;
   static constexpr int group = M::columns;
 
-  static __device__ void show_parts() { tensor::show_shared_memory(); }
-  static __device__ void begin() { tensor::begin_products(); }
-  static __device__ void start_in() { tensor::commit_products(); }
-  static __device__ void finish_in(tensor::Sums (&sums)[M::loads][group / 8]) {
-    tensor::wait_for_products();
-#pragma unroll
-    for (int l = 0; l < M::loads; ++l) tensor::receive(sums[l]);
-  }
-  static __device__ void start_out() { tensor::commit_products(); }
-  static __device__ void finish(typename M::Result& result) {
-    tensor::wait_for_products();
-    tensor::receive(result);
-  }
-
   template <int L>
-  static __device__ void way_in(std::uint32_t stage, int, const typename M::Inputs& input,
-                                tensor::Sums (&sums)[group / 8]) {
+  static __device__ void way_in(std::uint32_t stage, const typename M::Inputs& input, tensor::Sums (&sums)[group / 8]) {
     constexpr int w = M::form.in[L].weight;
     constexpr int i = M::form.in[L].input;
     using F = Factor<w, Part<M, w>::inside_rows>;
@@ -211,7 +224,7 @@ struct WarpgroupProducts {
                                                        factor.behind(2 * s * F::along), s > 0);
   }
   template <int O>
-  static __device__ void way_out(std::uint32_t stage, int, bool add, const std::uint32_t (&inner)[group / 8][2],
+  static __device__ void way_out(std::uint32_t stage, bool add, const std::uint32_t (&inner)[group / 8][2],
                                  typename M::Result& result) {
     constexpr int w = M::form.out[O].weight;
     using F = Factor<w, !Part<M, w>::inside_rows>;

@@ -47,14 +47,13 @@ struct DirectRows {
   unsigned readable[2];
   const typename M::Memory& memory;
 
-  __device__ DirectRows(const typename M::Memory& memory, BFloat16*) : memory(memory) {
+  __device__ explicit DirectRows(const typename M::Memory& memory) : memory(memory) {
     row[0] = first_row_of_warp() + threadIdx.x % 32 / 4;
     row[1] = row[0] + 8;
 #pragma unroll
     for (int half = 0; half < 2; ++half) readable[half] = min(row[half], memory.rows - 1);
   }
 
-  __device__ void start_to_load() {}
   __device__ void load(typename M::Inputs& input) {
     load_input<0>(input);
     load_input<1>(input);
