@@ -43,12 +43,17 @@ public:
   static constexpr int begin = size_of(std::make_integer_sequence<int, W>{});
   static constexpr int size = begin<M::form.weights>;
 
-  __device__ explicit Stage(const typename M::Memory& memory) { start(memory, All{}); }
+  /// Begins with the part that the block computes first.
+  __device__ explicit Stage(const typename M::Memory& memory) : part_(M::part_of(0)) { start(memory, All{}); }
 
-  /// Starts to copy the parts that come next.
+  /// Starts to copy a part of each weight.
   __device__ void fill(BFloat16* stage) { fill(stage, All{}); }
-  /// Parts that are not copied.
-  __device__ void skip() { advance(All{}); }
+  /// Goes on to the next part, behind the last one to the first.
+  __device__ void advance() {
+    const bool last = ++part_ == M::blocks;
+    if (last) part_ = 0;
+    advance(last, All{});
+  }
 
 private:
   using All = std::make_integer_sequence<int, M::form.weights>;
@@ -68,7 +73,7 @@ private:
 
   template <int... W>
   __device__ void start(const typename M::Memory& memory, std::integer_sequence<int, W...>) {
-    ((from_[W] = memory.weight[W] + first_of<W>()), ...);
+    ((from_[W] = memory.weight[W] + part_ * Copies<W>::to_next + first_of<W>()), ...);
   }
   template <int W>
   static __device__ int first_of() {
@@ -109,10 +114,11 @@ private:
      ...);
   }
   template <int... W>
-  __device__ void advance(std::integer_sequence<int, W...>) {
-    ((from_[W] += Copies<W>::to_next), ...);
+  __device__ void advance(bool last, std::integer_sequence<int, W...>) {
+    ((from_[W] += last ? Copies<W>::to_next * (1 - M::blocks) : Copies<W>::to_next), ...);
   }
 
+  int part_;
   const BFloat16* from_[M::form.weights];
 };
 
