@@ -36,9 +36,6 @@ struct Mixer {
   /// Columns of the inside that are in shared memory together: a part.
   static constexpr int columns = inside % 32 == 0 ? 32 : 16;
   static constexpr int blocks = inside / columns;
-  /// True if a lane has the registers for its rows and sums, and for those of the next part.
-  static constexpr bool pipelined =
-      (form.input_width[0] + form.input_width[1]) / 4 + form.result_width / 2 + loads * columns <= 170;
   static constexpr int result_width = form.result_width;
   static constexpr int alignment = form.alignment;
   static constexpr int stored_members = form.stored_members;
@@ -62,8 +59,8 @@ struct Mixer {
   using Result = tensor::Sums[result_width / 8];
 
   /// The part that is computed as number \p b. Blocks begin with different parts, so that not all multiprocessors ask
-  /// for the same memory at the same time.
-  static __device__ int part_of(int b) { return static_cast<int>((blockIdx.x + b) % blocks); }
+  /// for the same memory at the same time; but where something is stored by parts, neighbours are written together.
+  static __device__ int part_of(int b) { return stored_members > 0 ? b : static_cast<int>((blockIdx.x + b) % blocks); }
 
   /// The elementwise nodes of 8 columns.
   template <int Tiles, int... L, int... M>
@@ -142,92 +139,49 @@ struct Mixer {
     constexpr int ahead = channel_mixer_detail::ahead;
     constexpr int stages = Products::stages;
     constexpr int tiles = columns / 8;
-    const auto start = [&](int stage, Inputs& input, tensor::Sums(&sums)[loads][tiles]) {
-      tensor::show_shared_memory();
-      __syncthreads();  // all have copied their parts, and are done with the stage that is filled next
-      const auto address = static_cast<std::uint32_t>(__cvta_generic_to_shared(shared + stage * Stage::size));
-      tensor::begin_products();
-      (Products::template way_in<L>(address, input, sums[L]), ...);
-      tensor::commit_products();
-    };
-    const auto behind = [&](int stage, int more) {
-      return stage + more < stages ? stage + more : stage + more - stages;
-    };
-
     channel_mixer_detail::StagedRows<Mixer> rows(memory, shared + stages * Stage::size);
     rows.start_to_load();
     Stage weights(memory);
 #pragma unroll
-    for (int b = 0; b <= ahead; ++b) {
+    for (int b = 0; b < ahead; ++b) {
       if (b > 0) weights.advance();
       if (b < blocks) weights.fill(shared + b * Stage::size);
       commit_copies();
     }
-    wait_for_copies<ahead + 1>();
+    wait_for_copies<ahead>();
     Inputs input;
     rows.load(input);
     Result result{};
-    tensor::Sums sums[loads][tiles];
-    const auto finish = [&](int b, int stage) {
+    int stage = 0;
+#pragma unroll 1
+    for (int b = 0; b < blocks; ++b) {
+      wait_for_copies<ahead - 1>();
+      tensor::show_shared_memory();
+      __syncthreads();  // all have copied their parts, and are done with the stage that is filled next
+      const auto address = static_cast<std::uint32_t>(__cvta_generic_to_shared(shared + stage * Stage::size));
+      tensor::Sums sums[loads][tiles];
+      tensor::begin_products();
+      (Products::template way_in<L>(address, input, sums[L]), ...);
+      tensor::commit_products();
+      // Copies come after products that have begun: a warp begins none until the addresses of its copies are read.
+      weights.advance();
+      if (b + ahead < blocks) weights.fill(shared + (stage + ahead) % stages * Stage::size);
+      commit_copies();
+      tensor::wait_for_products();
+#pragma unroll
+      for (int l = 0; l < loads; ++l) tensor::receive(sums[l]);
       std::uint32_t inner[members][tiles][2];
 #pragma unroll
       for (int tile = 0; tile < tiles; ++tile) evaluate(sums, tile, inner, all_loads, all_members);
-      const auto address = static_cast<std::uint32_t>(__cvta_generic_to_shared(shared + stage * Stage::size));
       tensor::begin_products();
       (Products::template way_out<O>(address, b > 0, inner[form.out[O].member], result), ...);
       tensor::commit_products();
       rows.store_members(part_of(b) * columns, inner, std::make_integer_sequence<int, stored_members>{});
-    };
-    // Copies come after products that have begun: a warp begins none until the addresses of its copies are read.
-    const auto fill_next = [&](int b, int stage) {
-      weights.advance();
-      if (b < blocks) weights.fill(shared + stage * Stage::size);
-      commit_copies();
-    };
-    int stage = 0;
-    if constexpr (pipelined) {
-      tensor::Sums next[loads][tiles];
-      const auto take_next = [&] {
-#pragma unroll
-        for (int l = 0; l < loads; ++l) {
-          tensor::receive(next[l]);
-#pragma unroll
-          for (int t = 0; t < tiles; ++t) sums[l][t] = next[l][t];
-        }
-      };
-      wait_for_copies<ahead>();
-      start(0, input, next);
-      tensor::wait_for_products<0>();
-      take_next();
-#pragma unroll 1
-      for (int b = 0; b < blocks - 1; ++b) {
-        wait_for_copies<ahead - 1>();
-        start(behind(stage, 1), input, next);
-        fill_next(b + 1 + ahead, behind(stage, 1 + ahead));
-        tensor::wait_for_products<1>();  // those out of the last part: their factors are overwritten now
-        finish(b, stage);
-        tensor::wait_for_products<1>();  // those into the next part
-        take_next();
-        stage = behind(stage, 1);
-      }
-      tensor::wait_for_products<0>();
-      finish(blocks - 1, stage);
-    } else {
-#pragma unroll 1
-      for (int b = 0; b < blocks; ++b) {
-        wait_for_copies<ahead>();
-        start(stage, input, sums);
-        fill_next(b + 1 + ahead, behind(stage, 1 + ahead));
-        tensor::wait_for_products<0>();
-#pragma unroll
-        for (int l = 0; l < loads; ++l) tensor::receive(sums[l]);
-        finish(b, stage);
-        stage = behind(stage, 1);
-      }
+      stage = stage == stages - 1 ? 0 : stage + 1;
     }
     commit_copies();  // of the addend, if nothing else came
     wait_for_copies<0>();
-    tensor::wait_for_products<0>();
+    tensor::wait_for_products();
     tensor::receive(result);
     rows.store_result(result);
   }

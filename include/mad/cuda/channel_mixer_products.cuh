@@ -17,8 +17,8 @@ namespace mad::cuda::channel_mixer_detail {
 
 /// Parts that are on their way while one is used.
 inline constexpr int ahead = 2;
-/// Four warps begin with a part while products out of the one before it, and of that before, may go on.
-inline constexpr int warpgroup_stages = ahead + 3;
+/// Products of four warps out of a part may go on while all warps are at the next one.
+inline constexpr int warpgroup_stages = ahead + 2;
 
 /// A part of weight W: its rows and columns in shared memory.
 template <class M, int W>

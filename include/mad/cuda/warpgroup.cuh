@@ -31,11 +31,8 @@ __device__ inline void begin_products() { asm volatile("wgmma.fence.sync.aligned
 __device__ inline void show_shared_memory() { asm volatile("fence.proxy.async.shared::cta;" : : : "memory"); }
 /// Ends a group of products.
 __device__ inline void commit_products() { asm volatile("wgmma.commit_group.sync.aligned;" : : : "memory"); }
-/// Waits until at most the last `Groups` groups of products of this warp's four go on.
-template <int Groups>
-__device__ inline void wait_for_products() {
-  asm volatile("wgmma.wait_group.sync.aligned %0;" : : "n"(Groups) : "memory");
-}
+/// Waits for all products of this warp's four.
+__device__ inline void wait_for_products() { asm volatile("wgmma.wait_group.sync.aligned 0;" : : : "memory"); }
 /// Sums of products that are done: what reads them stays behind the wait.
 template <int Count>
 __device__ inline void receive(Sums (&sums)[Count]) {
