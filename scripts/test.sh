@@ -116,7 +116,7 @@ if ! $quick; then
 fi
 # One architecture of the GPU, where nvcc is: a second one compiles the same code for as long again. Where no GPU is,
 # kernels are compiled but never run, so nvcc optimises as little as it can.
-set -- -DCMAKE_CUDA_ARCHITECTURES="${MAD_CUDA_ARCH:-90}"
+set -- -DCMAKE_CUDA_ARCHITECTURES="${MAD_CUDA_ARCH:-90a}"
 if ! nvidia-smi -L >/dev/null 2>&1; then
   nvcc=$(command -v nvcc || echo /usr/local/cuda/bin/nvcc)
   quickest=

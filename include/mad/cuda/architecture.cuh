@@ -12,7 +12,7 @@ namespace architecture_detail {
 
 template <class P, int Width, Norm N, class... L>
 void append_blocks(Architecture<P>& a, LayerList<L...>) {
-  (a.blocks.push_back(&block<DeviceLowered<Residual<N, L>, Width>, P>), ...);
+  (a.blocks.push_back(&block<DeviceLowered<Residual<N, L>, Width, P>, P>), ...);
 }
 
 }  // namespace architecture_detail
@@ -25,9 +25,9 @@ Architecture<P> architecture() {
   a.norm = Model::norm;
   a.width = Model::width;
   architecture_detail::append_blocks<P, Model::width, Model::norm>(a, typename Model::Layers{});
-  a.head_norm = &block<DeviceLowered<HeadNorm<Model::norm>, Model::width>, P>;
+  a.head_norm = &block<DeviceLowered<HeadNorm<Model::norm>, Model::width, P>, P>;
   if constexpr (Model::backbone == Backbone::auto_encoder)
-    a.decoder = &block<DeviceLowered<Decoder<Model::norm>, Model::width>, P>;
+    a.decoder = &block<DeviceLowered<Decoder<Model::norm>, Model::width, P>, P>;
   return a;
 }
 

@@ -22,6 +22,16 @@ __device__ inline void copy_async(T* shared, const T* global) {
     *reinterpret_cast<Chunk<T, N>*>(shared) = *reinterpret_cast<const Chunk<T, N>*>(global);
 }
 
+/// Copies 16 bytes between places that are constant numbers of bytes behind the pointers: several copies share these.
+template <int Behind, int BehindGlobal, class T>
+__device__ inline void copy_async_behind(T* shared, const T* global) {
+  asm volatile("cp.async.cg.shared.global [%0+%2], [%1+%3], 16;"
+               :
+               : "r"(static_cast<std::uint32_t>(__cvta_generic_to_shared(shared))), "l"(global), "n"(Behind),
+                 "n"(BehindGlobal)
+               : "memory");
+}
+
 /// Copies 16 bytes, or puts zeros there and reads nothing; seen as with `copy_async`.
 __device__ inline void copy_or_clear_async(void* shared, const void* global, bool here) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;"

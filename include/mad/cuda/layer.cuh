@@ -6,14 +6,17 @@
 #include <mad/cuda/block.hpp>
 #include <mad/cuda/step_code.cuh>
 
+#include <type_traits>
 #include <utility>
 
 namespace mad::cuda {
 
-/// A layer as the device runs it: with room for what it computes aside, and nothing computed again that takes a kernel
-/// of its own.
-template <class L, int Width>
-using DeviceLowered = Lowered<L, Width, all_passes | room_aside | save_kernels>;
+/// A layer as the device runs it at a precision: with room for what it computes aside, and nothing computed again that
+/// takes a kernel of its own. Channel mixers are one kernel where there are tensor cores for it.
+template <class L, int Width, class P>
+using DeviceLowered = Lowered<L, Width,
+                              all_passes | room_aside | save_kernels |
+                                  (std::is_same_v<typename P::Activation, BFloat16> ? channel_mixers : 0u)>;
 
 /// Memory that the prepared values of a layer want, written to `bytes[slot]`.
 template <class Low, class P, int... Slot>

@@ -94,6 +94,8 @@ public:
   cublasLtHandle_t products() const { return products_; }
   bool rehearsing() const { return rehearsing_; }
   int multiprocessors() const { return multiprocessors_; }
+  /// Bytes that a block may ask for.
+  int shared_memory_per_block() const { return shared_memory_per_block_; }
 
   /// Between `begin_rehearsal` and `allocate_workspace` nothing is launched.
   void begin_rehearsal() {
@@ -181,6 +183,10 @@ private:
 
   Queue(int multiprocessors, bool with_side) : multiprocessors_(multiprocessors) {
     const auto device = hold_device();
+    int device_index = 0;
+    check(cudaGetDevice(&device_index), "ask which device is used");
+    check(cudaDeviceGetAttribute(&shared_memory_per_block_, cudaDevAttrMaxSharedMemoryPerBlockOptin, device_index),
+          "ask for the size of shared memory");
     int last = 0;
     int first = 0;
     check(cudaDeviceGetStreamPriorityRange(&last, &first), "ask for the priorities of streams");
@@ -250,6 +256,7 @@ private:
   }
 
   int multiprocessors_;
+  int shared_memory_per_block_ = 0;
   cudaStream_t stream_ = nullptr;
   cudaEvent_t reached_ = nullptr;
   cublasLtHandle_t products_ = nullptr;

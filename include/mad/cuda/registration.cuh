@@ -85,19 +85,19 @@ template <class P, int Width, Norm N, class L>
 void add_intended() {
   using Intended = typename IntendedOf<L>::type;
   if constexpr (!std::is_same_v<Intended, L>)
-    BlockList<P>::of_program().add(&block<DeviceLowered<Residual<N, Intended>, Width>, P>);
+    BlockList<P>::of_program().add(&block<DeviceLowered<Residual<N, Intended>, Width, P>, P>);
 }
 
 template <class P, int Width, Norm N, class... L>
 void add_blocks() {
-  (BlockList<P>::of_program().add(&block<DeviceLowered<Residual<N, L>, Width>, P>), ...);
+  (BlockList<P>::of_program().add(&block<DeviceLowered<Residual<N, L>, Width, P>, P>), ...);
   (add_intended<P, Width, N, L>(), ...);
 }
 
 template <class P, int Width, Norm N>
 void add_backbone() {
-  BlockList<P>::of_program().add(&block<DeviceLowered<HeadNorm<N>, Width>, P>);
-  BlockList<P>::of_program().add(&block<DeviceLowered<Decoder<N>, Width>, P>);
+  BlockList<P>::of_program().add(&block<DeviceLowered<HeadNorm<N>, Width, P>, P>);
+  BlockList<P>::of_program().add(&block<DeviceLowered<Decoder<N>, Width, P>, P>);
 }
 
 }  // namespace registration_detail

@@ -4,6 +4,7 @@
 /// layer has with different norms, share their function and its kernels.
 #pragma once
 
+#include <mad/cuda/channel_mixer.cuh>
 #include <mad/cuda/elementwise.cuh>
 #include <mad/cuda/kernels.cuh>
 #include <mad/models/block.hpp>
@@ -16,7 +17,7 @@
 
 namespace mad::cuda {
 
-/// One step at run time: a run of elementwise nodes, or a kernel.
+/// One step at run time: a run of elementwise nodes, a channel mixer, or a kernel.
 template <class P>
 struct StepCode {
   void (*run)(const Context<P>& context, const Place* places);
@@ -48,14 +49,20 @@ struct KernelStep {
   static void run(const Context<P>& context, const Place* at) { Kernel<form.node.op>::run(C{context, at}); }
 };
 
-template <class Low, int StepIndex, class P, bool IsRun = Low::steps.is_run[StepIndex]>
+template <class Low, int StepIndex, class P, bool IsRun = Low::steps.is_run[StepIndex],
+          bool IsMixer = Low::steps.is_mixer[StepIndex]>
 struct StepOf {
   using Code = KernelStep<Low, Low::steps.node[StepIndex], P>;
   static constexpr std::uint64_t print = Code::form.print();
 };
 template <class Low, int StepIndex, class P>
-struct StepOf<Low, StepIndex, P, true> {
+struct StepOf<Low, StepIndex, P, true, false> {
   using Code = elementwise::Run<Low, StepIndex, P>;
+  static constexpr std::uint64_t print = Code::form.print();
+};
+template <class Low, int StepIndex, class P>
+struct StepOf<Low, StepIndex, P, false, true> {
+  using Code = Mixer<Low, StepIndex, P>;
   static constexpr std::uint64_t print = Code::form.print();
 };
 

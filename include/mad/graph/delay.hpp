@@ -19,7 +19,7 @@ public:
     for (int p = 0; p < phase_count; ++p)
       for (int step = s_.phase_begin[p + 1] - 1; step >= s_.phase_begin[p]; --step)
         if (s_.steps[step].group) empty(step, s_.phase_begin[p + 1] - 1);
-    renumber();
+    renumber(g_, s_);
   }
 
 private:
@@ -153,34 +153,6 @@ private:
       saved += stored ? 0 : 1;
     }
     return saved;
-  }
-
-  /// Leaves out the runs that have become empty, and orders the nodes of each step as they are in the graph.
-  constexpr void renumber() {
-    Step kept[Graph::capacity]{};
-    int new_step[Graph::capacity]{};
-    int steps = 0;
-    int begin = 0;
-    for (int p = 0; p < phase_count; ++p) {
-      const int end = s_.phase_begin[p + 1];
-      s_.phase_begin[p] = steps;
-      for (int step = begin; step < end; ++step) {
-        if (s_.steps[step].count == 0) continue;
-        kept[steps] = s_.steps[step];
-        kept[steps].first = steps == 0 ? 0 : kept[steps - 1].first + kept[steps - 1].count;
-        new_step[step] = steps++;
-      }
-      begin = end;
-    }
-    s_.phase_begin[phase_count] = steps;
-    s_.step_count = steps;
-    int taken[Graph::capacity]{};
-    for (int i = 0; i < g_.size; ++i) {
-      if (s_.step_of[i] < 0) continue;
-      const int step = s_.step_of[i] = new_step[s_.step_of[i]];
-      s_.order[kept[step].first + taken[step]++] = i;
-    }
-    for (int step = 0; step < Graph::capacity; ++step) s_.steps[step] = kept[step];
   }
 
   const Graph& g_;

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <mad/graph/fingerprint.hpp>
+#include <mad/graph/mixer_shape.hpp>
 
 #include <algorithm>
 
@@ -114,8 +115,9 @@ class Differentiator {
 public:
   /// \param recompute cheap values are computed again in the backward pass
   /// \param save_kernels ... but not those that take a kernel of their own
-  constexpr Differentiator(Graph& graph, bool recompute, bool save_kernels)
-      : graph_(graph), recompute_(recompute), save_kernels_(save_kernels) {
+  /// \param mixers ... and so are the products that lead into a channel mixer
+  constexpr Differentiator(Graph& graph, bool recompute, bool save_kernels, bool mixers)
+      : graph_(graph), recompute_(recompute), save_kernels_(save_kernels), mixers_(mixers) {
     for (int i = 0; i < Graph::capacity; ++i) total_[i] = clone_[i] = -1;
   }
 
@@ -125,8 +127,11 @@ public:
   /// is cheap.
   constexpr Value forward(int id) {
     const Node n = graph_.nodes[id];
-    if (!recompute_ || !n.op->cheap || !per_batch(n.domain) || has_results(id)) return {&graph_, id};
-    if (save_kernels_ && takes_kernel(n)) return {&graph_, id};
+    const bool in_mixer = mixers_ && channel_mixer::leads_into(graph_, id);
+    if (!in_mixer) {
+      if (!recompute_ || !n.op->cheap || !per_batch(n.domain) || has_results(id)) return {&graph_, id};
+      if (save_kernels_ && takes_kernel(n)) return {&graph_, id};
+    }
     if (clone_[id] < 0) {
       Node copy = n;
       for (int k = 0; k < n.operands; ++k) copy.operand[k] = forward(n.operand[k]).id;
@@ -321,6 +326,7 @@ private:
   Graph& graph_;
   bool recompute_;
   bool save_kernels_;
+  bool mixers_;
   bool wanted_[Graph::capacity]{};
   int total_[Graph::capacity]{};
   int clone_[Graph::capacity]{};

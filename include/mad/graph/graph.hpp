@@ -61,6 +61,14 @@ enum class Kind : unsigned char {
   sink,         ///< adds a value to a parameter's gradient
 };
 
+/// The matrix product that an operation is: of the rows of operand 0 with the weight in operand 1, of shape (out, in),
+/// or (in, out) where the node's first attribute is not 0.
+enum class Product : unsigned char {
+  none,
+  forward,   ///< x W^T, rows of `in` columns to rows of `out`
+  backward,  ///< dy W, rows of `out` columns to rows of `in`
+};
+
 /// What an operation is: one `inline constexpr` object each. Nodes point to it, kernels are specialised on its address,
 /// so an operation is added without touching any list.
 struct Operation {
@@ -76,6 +84,8 @@ struct Operation {
   int addend = -1;
   /// The operation that takes one more operand than this one, and adds it; null where there is none.
   const Operation* with_addend = nullptr;
+  /// Which matrix product it is, besides what it adds.
+  Product product = Product::none;
   /// A gradient that sums over rows: outputs with fewer rows than the operands are added to what is there.
   bool adds = false;
   /// Bit k: output k keeps full precision on a device that stores values of tokens in a shorter type.

@@ -69,7 +69,7 @@ constexpr Graph build_graph(unsigned passes) {
   if (kind != Kind::elementwise && kind != Kind::opaque) y = ops::make(g, ops::copy_op, y.domain(), y.width(), y);
   g.output = y.id;
   if (g.fault == Fault::none) {
-    Differentiator d(g, (passes & recompute) != 0, (passes & save_kernels) != 0);
+    Differentiator d(g, (passes & recompute) != 0, (passes & save_kernels) != 0, (passes & channel_mixers) != 0);
     d.run();
     if (g.fault == Fault::none) {
       const Node& dx = g.nodes[g.input_gradient >= 0 ? g.input_gradient : 0];
@@ -115,6 +115,7 @@ struct StepList {
   int node[Count > 0 ? Count : 1]{};  ///< the first that the step computes
   const Operation* op[Count > 0 ? Count : 1]{};
   bool is_run[Count > 0 ? Count : 1]{};
+  bool is_mixer[Count > 0 ? Count : 1]{};
   bool runs_aside[Count > 0 ? Count : 1]{};
   int phase_begin[phase_count + 1]{};
 
@@ -123,6 +124,7 @@ struct StepList {
       node[i] = s.order[s.steps[i].first];
       op[i] = graph.nodes[node[i]].op;
       is_run[i] = s.steps[i].group;
+      is_mixer[i] = s.steps[i].mixer;
       runs_aside[i] = mad::runs_aside(graph, s, node[i]);
     }
     for (int p = 0; p <= phase_count; ++p) phase_begin[p] = s.phase_begin[p];

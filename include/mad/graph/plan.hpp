@@ -3,13 +3,14 @@
 /// Where values lie: liveness, reuse, views, and the sizes of the arenas.
 #pragma once
 
+#include <mad/graph/channel_mixer.hpp>
 #include <mad/graph/delay.hpp>
 
 namespace mad {
 
 /// The memory a value lies in. Sizes of all but the first group are known at compile time, in columns per row.
 enum class Space : unsigned char {
-  registers,           ///< lives only inside one elementwise loop
+  registers,           ///< lives only inside one elementwise loop, or one channel mixer
   input,               ///< the layer's input, owned by the model
   output,              ///< its output
   output_gradient,     ///< gradient of the output
@@ -80,6 +81,10 @@ private:
     return kind(i) == Kind::elementwise || kind(i) == Kind::opaque || kind(i) == Kind::result;
   }
 
+  constexpr bool may_be_in_registers(int i) const {
+    return kind(i) == Kind::elementwise || (kind(i) == Kind::opaque && s_.steps[step_of(i)].mixer);
+  }
+
   constexpr void find_aliases() {
     for (int i = 0; i < g_.size; ++i) parent_[i] = -1;
     for (int i = 0; i < g_.size; ++i) {
@@ -129,7 +134,7 @@ private:
         if ((passes_ & room_aside) != 0 && runs_aside(g_, s_, i)) end_[q] = last_step(Phase::backward);
         if (s_.phase[i] == Phase::backward) crosses_[q] = true;
         // Within a run a value stays in a register, unless somebody reads it by another name.
-        if (parent_[o] >= 0 || step_of(o) != step_of(i) || kind(o) != Kind::elementwise) needs_memory_[q] = true;
+        if (parent_[o] >= 0 || step_of(o) != step_of(i) || !may_be_in_registers(o)) needs_memory_[q] = true;
       }
     }
   }
@@ -168,7 +173,7 @@ private:
       const Node& n = g_.nodes[i];
       if (n.op->prepared) {
         place(i, Space::prepared, plan_.arenas.prepared_count++);
-      } else if (kind(i) == Kind::elementwise && !needs_memory_[i]) {
+      } else if (may_be_in_registers(i) && !needs_memory_[i]) {
         plan_.location[i].space = Space::registers;
         placed_[i] = true;
       } else if (s_.phase[i] == Phase::prologue) {
@@ -310,6 +315,7 @@ constexpr Plan make_plan(const Graph& graph, unsigned passes = all_passes) {
   Plan plan;
   plan.schedule = make_schedule(graph, passes);
   if ((passes & fusion) != 0) planning::Delay(graph, plan.schedule).run();
+  if ((passes & channel_mixers) != 0) planning::ChannelMixers(graph, plan.schedule).run();
   planning::Planner(graph, passes, plan).run();
   const int* begin = plan.schedule.phase_begin;
   plan.arenas.has_epilogue = begin[static_cast<int>(Phase::epilogue)] != begin[static_cast<int>(Phase::epilogue) + 1];

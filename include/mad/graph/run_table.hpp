@@ -15,8 +15,8 @@ struct RunLoad {
   RunColumns columns = RunColumns::same;
 };
 
-/// The members of a run in order of computation. Arguments are numbered members (>= 0) or loads (< 0: ~index). All
-/// loads come before all stores: a result may lie on an operand.
+/// The members of a run in order of computation, without the products around it in a mixer's step. Arguments are
+/// numbered members (>= 0) or loads (< 0: ~index). All loads come before all stores: a result may lie on an operand.
 struct RunTable {
   RunLoad loads[2 * longest_run]{};  // at most two operands each
   int load_count = 0;
@@ -28,7 +28,8 @@ struct RunTable {
 constexpr RunTable make_run_table(const Node* nodes, const Plan& plan, int step_index) {
   RunTable t;
   const Step& step = plan.schedule.steps[step_index];
-  for (int m = 0; m < step.count; ++m) t.members[t.count++] = plan.schedule.order[step.first + m];
+  for (int m = step.first; m < step.first + step.count; ++m)
+    if (nodes[plan.schedule.order[m]].op->kind == Kind::elementwise) t.members[t.count++] = plan.schedule.order[m];
   for (int m = 0; m < t.count; ++m) {
     const Node& n = nodes[t.members[m]];
     for (int k = 0; k < n.operands && k < 2; ++k) {

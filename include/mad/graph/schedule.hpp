@@ -22,6 +22,9 @@ inline constexpr unsigned room_aside = 32;
 /// Of the cheap values those that take a kernel of their own are saved after all, unless that takes more room than what
 /// they are computed from: a device starts kernels one by one, and has the memory.
 inline constexpr unsigned save_kernels = 64;
+/// Matrix products around a run of elementwise nodes are one step with it (graph/channel_mixer.hpp), and what lies
+/// between them is computed again: for a device that has a kernel for that.
+inline constexpr unsigned channel_mixers = 128;
 
 /// The parts of a training step. Values that do not depend on the data are computed once per step, before the first
 /// micro-batch; their gradients are summed over all micro-batches and carried on once per step, after the last.
@@ -31,11 +34,13 @@ inline constexpr int phase_count = 4;
 /// Elementwise nodes that one loop computes at most; what is longer becomes several loops.
 inline constexpr int longest_run = 96;
 
-/// One kernel call, or one loop over a run of elementwise nodes: `order[first .. first + count)`.
+/// One kernel call, one loop over a run of elementwise nodes, or such a run with the products around it:
+/// `order[first .. first + count)`.
 struct Step {
   int first = 0;
   int count = 0;
   bool group = false;
+  bool mixer = false;
 };
 
 /// Which nodes are computed, when, and together with which others.
@@ -249,6 +254,39 @@ private:
   bool fuse_;
   int placed_ = 0;
 };
+
+}  // namespace planning
+
+namespace planning {
+
+/// After nodes have moved from step to step: leaves out steps that have become empty, and orders the nodes of each step
+/// as they are in the graph.
+constexpr void renumber(const Graph& g, Schedule& s) {
+  Step kept[Graph::capacity]{};
+  int new_step[Graph::capacity]{};
+  int steps = 0;
+  int begin = 0;
+  for (int p = 0; p < phase_count; ++p) {
+    const int end = s.phase_begin[p + 1];
+    s.phase_begin[p] = steps;
+    for (int step = begin; step < end; ++step) {
+      if (s.steps[step].count == 0) continue;
+      kept[steps] = s.steps[step];
+      kept[steps].first = steps == 0 ? 0 : kept[steps - 1].first + kept[steps - 1].count;
+      new_step[step] = steps++;
+    }
+    begin = end;
+  }
+  s.phase_begin[phase_count] = steps;
+  s.step_count = steps;
+  int taken[Graph::capacity]{};
+  for (int i = 0; i < g.size; ++i) {
+    if (s.step_of[i] < 0) continue;
+    const int step = s.step_of[i] = new_step[s.step_of[i]];
+    s.order[kept[step].first + taken[step]++] = i;
+  }
+  for (int step = 0; step < Graph::capacity; ++step) s.steps[step] = kept[step];
+}
 
 }  // namespace planning
 

@@ -27,12 +27,16 @@ constexpr double linear_sum_flops(const Graph& g, const Node& n, Index) {
 }
 
 /// Operands as those of a linear map, then an addend (rows, out): y = x W^T + b + addend.
-inline constexpr Operation linear_sum_op{.name = "linear sum", .flops = &linear_sum_flops};
+inline constexpr Operation linear_sum_op{.name = "linear sum", .product = Product::forward, .flops = &linear_sum_flops};
 /// Operands x (rows, in), W (one, out * in) and optionally b (one, out).
-inline constexpr Operation linear_op{
-    .name = "linear", .with_addend = &linear_sum_op, .adjoint = &linear_adjoint, .flops = &linear_flops};
+inline constexpr Operation linear_op{.name = "linear",
+                                     .with_addend = &linear_sum_op,
+                                     .product = Product::forward,
+                                     .adjoint = &linear_adjoint,
+                                     .flops = &linear_flops};
 /// Operands dy (rows, out), W, optionally an addend (rows, in): dx = dy W + addend.
-inline constexpr Operation linear_input_gradient_op{.name = "linear input gradient", .in_place = 2, .addend = 2};
+inline constexpr Operation linear_input_gradient_op{
+    .name = "linear input gradient", .in_place = 2, .addend = 2, .product = Product::backward};
 /// Operands dy (rows, out), x (rows, in): dW += dy^T x (or x^T dy).
 inline constexpr Operation linear_weight_gradient_op{.name = "linear weight gradient", .adds = true};
 

@@ -1,0 +1,229 @@
+// Copyright 2026 The mad authors. SPDX-License-Identifier: Apache-2.0
+/// \file
+/// A channel mixer (graph/channel_mixer.hpp) as one kernel on the tensor cores:
+///
+///     y = f(x A_1, ..., x A_m) B + addend      forward
+///     dx = sum over k of g_k(x A_1, ..., dy B') A_k'      backward, where f's arguments are computed again
+///
+/// A warp has 16 rows of x (and dy) in registers, and their sums of y. It goes through the inside 16 columns at a time:
+/// products in, the elementwise nodes, products out. What lies inside leaves the registers only where others read it.
+/// The weights' parts of 32 columns of the inside go through shared memory, two blocks ahead.
+#pragma once
+
+#include <mad/cuda/channel_mixer_products.cuh>
+#include <mad/cuda/channel_mixer_rows.cuh>
+#include <mad/cuda/elementwise.cuh>
+
+#include <cstdint>
+#include <utility>
+
+namespace mad::cuda {
+
+/// A channel mixer of a lowered layer's plan.
+template <class Low, int StepIndex, class P>
+struct Mixer {
+  using Run = elementwise::Run<Low, StepIndex, P>;
+  using Maker = MixerMaker<Low, StepIndex, P, Run>;
+  static constexpr auto form = Maker::make_form();
+  static constexpr auto places = Maker::make_places();
+  static constexpr int reads = places.reads;
+  static constexpr int writes = places.writes;
+  static_assert(std::is_same_v<typename P::Activation, BFloat16> && form.is_short);
+
+  static constexpr int loads = Run::loads;
+  static constexpr int members = Run::members;
+  static constexpr int inside = form.inside;
+  /// Columns of the inside that are in shared memory together: a part.
+  static constexpr int columns = inside % 32 == 0 ? 32 : 16;
+  static constexpr int blocks = inside / columns;
+  static constexpr int result_width = form.result_width;
+  static constexpr int alignment = form.alignment;
+  static constexpr int stored_members = form.stored_members;
+
+  struct Memory {
+    const BFloat16* input[channel_mixer::most_inputs];
+    const BFloat16* weight[channel_mixer::most_weights];
+    const BFloat16* addend;
+    BFloat16* member[stored_members > 0 ? stored_members : 1];
+    BFloat16* result;
+    unsigned rows;
+  };
+
+  /// Of 16 summands each, over the columns of an input; the first of them among those of both inputs.
+  template <int I>
+  static constexpr int steps = form.input_width[I] / 16;
+  template <int I>
+  static constexpr int first_step = I == 0 ? 0 : steps<0>;
+
+  using Inputs = tensor::Left<16>[steps<0> + steps<1>];
+  using Result = tensor::Sums[result_width / 8];
+
+  /// The part that is computed as number \p b. Blocks begin with different parts, so that not all multiprocessors ask
+  /// for the same memory at the same time; but where something is stored by parts, neighbours are written together.
+  static __device__ int part_of(int b) { return stored_members > 0 ? b : static_cast<int>((blockIdx.x + b) % blocks); }
+
+  /// The elementwise nodes of 8 columns.
+  template <int Tiles, int... L, int... M>
+  static __device__ void evaluate(const tensor::Sums (&sums)[loads][Tiles], int tile,
+                                  std::uint32_t (&inner)[members][Tiles][2], std::integer_sequence<int, L...>,
+                                  std::integer_sequence<int, M...>) {
+    float value[loads + members][4];
+#pragma unroll
+    for (int i = 0; i < 4; ++i) ((value[L][i] = sums[L][tile].value[i]), ...);
+    (elementwise::evaluate<form.run.member[M].arity, typename Run::template FormulaOf<M>, typename Run::Number>(
+         Run::template number<M>, value[Run::template Constant<form.run.member[M].a>::value],
+         value[Run::template Constant<form.run.member[M].b>::value], value[loads + M]),
+     ...);
+    ((inner[M][tile][0] = tensor::pack(value[loads + M][0], value[loads + M][1]),
+      inner[M][tile][1] = tensor::pack(value[loads + M][2], value[loads + M][3])),
+     ...);
+  }
+
+  /// The rows of a block, by warps each for themselves.
+  template <int... L, int... M, int... O>
+  static __device__ void compute_by_warps(const Memory& memory, BFloat16* shared,
+                                          std::integer_sequence<int, L...> all_loads,
+                                          std::integer_sequence<int, M...> all_members,
+                                          std::integer_sequence<int, O...>) {
+    using Products = channel_mixer_detail::WarpProducts<Mixer>;
+    using Stage = typename Products::Stage;
+    constexpr int ahead = channel_mixer_detail::ahead;
+    constexpr int stages = Products::stages;
+    constexpr int tiles = Products::group / 8;
+    Stage weights(memory);
+#pragma unroll
+    for (int b = 0; b < ahead; ++b) {
+      if (b > 0) weights.advance();
+      if (b < blocks) weights.fill(shared + b * Stage::size);
+      commit_copies();
+    }
+    channel_mixer_detail::DirectRows<Mixer> rows(memory);
+    Inputs input;
+    rows.load(input);
+    Result result{};
+    int stage = 0;
+#pragma unroll 1
+    for (int b = 0; b < blocks; ++b) {
+      wait_for_copies<ahead - 1>();
+      __syncthreads();  // all have copied their parts, and are done with the stage that is filled next
+      weights.advance();
+      if (b + ahead < blocks) weights.fill(shared + (stage == 0 ? stages - 1 : stage - 1) * Stage::size);
+      commit_copies();
+      const auto address = static_cast<std::uint32_t>(__cvta_generic_to_shared(shared + stage * Stage::size));
+#pragma unroll
+      for (int first = 0; first < columns; first += Products::group) {
+        tensor::Sums sums[loads][tiles];
+        (Products::template way_in<L>(address, first, input, sums[L]), ...);
+        std::uint32_t inner[members][tiles][2];
+#pragma unroll
+        for (int tile = 0; tile < tiles; ++tile) evaluate(sums, tile, inner, all_loads, all_members);
+        (Products::template way_out<O>(address, first, inner[form.out[O].member], result), ...);
+        rows.store_members(part_of(b) * columns + first, inner, std::make_integer_sequence<int, stored_members>{});
+      }
+      stage = stage == stages - 1 ? 0 : stage + 1;
+    }
+    wait_for_copies<0>();
+    rows.store_result(result);
+  }
+
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+  /// The same by four warps together: products into the next part go on while this one's elementwise nodes are
+  /// computed.
+  template <int... L, int... M, int... O>
+  static __device__ void compute_by_warpgroups(const Memory& memory, BFloat16* shared,
+                                               std::integer_sequence<int, L...> all_loads,
+                                               std::integer_sequence<int, M...> all_members,
+                                               std::integer_sequence<int, O...>) {
+    using Products = channel_mixer_detail::WarpgroupProducts<Mixer>;
+    using Stage = typename Products::Stage;
+    constexpr int ahead = channel_mixer_detail::ahead;
+    constexpr int stages = Products::stages;
+    constexpr int tiles = columns / 8;
+    channel_mixer_detail::StagedRows<Mixer> rows(memory, shared + stages * Stage::size);
+    rows.start_to_load();
+    Stage weights(memory);
+#pragma unroll
+    for (int b = 0; b < ahead; ++b) {
+      if (b > 0) weights.advance();
+      if (b < blocks) weights.fill(shared + b * Stage::size);
+      commit_copies();
+    }
+    wait_for_copies<ahead>();
+    Inputs input;
+    rows.load(input);
+    Result result{};
+    int stage = 0;
+#pragma unroll 1
+    for (int b = 0; b < blocks; ++b) {
+      wait_for_copies<ahead - 1>();
+      tensor::show_shared_memory();
+      __syncthreads();  // all have copied their parts, and are done with the stage that is filled next
+      const auto address = static_cast<std::uint32_t>(__cvta_generic_to_shared(shared + stage * Stage::size));
+      tensor::Sums sums[loads][tiles];
+      tensor::begin_products();
+      (Products::template way_in<L>(address, input, sums[L]), ...);
+      tensor::commit_products();
+      // Copies come after products that have begun: a warp begins none until the addresses of its copies are read.
+      weights.advance();
+      if (b + ahead < blocks) weights.fill(shared + (stage + ahead) % stages * Stage::size);
+      commit_copies();
+      tensor::wait_for_products();
+#pragma unroll
+      for (int l = 0; l < loads; ++l) tensor::receive(sums[l]);
+      std::uint32_t inner[members][tiles][2];
+#pragma unroll
+      for (int tile = 0; tile < tiles; ++tile) evaluate(sums, tile, inner, all_loads, all_members);
+      tensor::begin_products();
+      (Products::template way_out<O>(address, b > 0, inner[form.out[O].member], result), ...);
+      tensor::commit_products();
+      rows.store_members(part_of(b) * columns, inner, std::make_integer_sequence<int, stored_members>{});
+      stage = stage == stages - 1 ? 0 : stage + 1;
+    }
+    commit_copies();  // of the addend, if nothing else came
+    wait_for_copies<0>();
+    tensor::wait_for_products();
+    tensor::receive(result);
+    rows.store_result(result);
+  }
+#endif
+
+  static void run(const Context<P>& context, const Place* at);
+};
+
+template <class Low, int StepIndex, class P>
+__global__ void __launch_bounds__(channel_mixer_detail::threads, 1)
+    mixer_kernel(const __grid_constant__ typename Mixer<Low, StepIndex, P>::Memory memory) {
+  using M = Mixer<Low, StepIndex, P>;
+  extern __shared__ float4 dynamic_memory[];
+  const auto compute = [&](auto... all) {
+    BFloat16* shared = reinterpret_cast<BFloat16*>(dynamic_memory);
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+    M::compute_by_warpgroups(memory, shared, all...);
+#else
+    M::compute_by_warps(memory, shared, all...);
+#endif
+  };
+  compute(std::make_integer_sequence<int, M::loads>{}, std::make_integer_sequence<int, M::members>{},
+          std::make_integer_sequence<int, M::form.ways_out>{});
+}
+
+template <class Low, int StepIndex, class P>
+void Mixer<Low, StepIndex, P>::run(const Context<P>& context, const Place* at) {
+  Memory memory{};
+  const auto next = [&] { return reinterpret_cast<BFloat16*>(locate(context, *at)); };
+  for (int i = 0; i < form.inputs; ++i, ++at) memory.input[i] = next();
+  for (int w = 0; w < form.weights; ++w, ++at) memory.weight[w] = locate_factor(context, *at);
+  if (form.has_addend) {
+    memory.addend = next();
+    ++at;
+  }
+  for (int m = 0; m < stored_members; ++m, ++at) memory.member[m] = next();
+  memory.result = next();
+  memory.rows = static_cast<unsigned>(rows_of(Domain::tokens, context.shape));
+  constexpr unsigned per_block = channel_mixer_detail::rows_per_block;
+  context.queue->launch("a channel mixer", mixer_kernel<Low, StepIndex, P>,
+                        dim3((memory.rows + per_block - 1) / per_block), dim3(channel_mixer_detail::threads),
+                        channel_mixer_detail::shared_bytes<Mixer>(context.queue->shared_memory_per_block()), memory);
+}
+
+}  // namespace mad::cuda

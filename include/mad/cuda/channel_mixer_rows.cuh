@@ -1,0 +1,304 @@
+// Copyright 2026 The mad authors. SPDX-License-Identifier: Apache-2.0
+/// \file
+/// How a warp of a channel mixer's kernel reads and writes its 16 rows, in two ways. `M` is the mixer
+/// (channel_mixer.cuh): `form` has widths, strides and what can be accessed at once.
+#pragma once
+
+#include <mad/cuda/async_copy.cuh>
+#include <mad/cuda/channel_mixer_form.hpp>
+#include <mad/cuda/tensor_core.cuh>
+
+#include <algorithm>
+#include <cstdint>
+#include <utility>
+
+namespace mad::cuda::channel_mixer_detail {
+
+inline constexpr int threads = 256;
+inline constexpr int rows_per_warp = 16;
+inline constexpr int rows_per_block = threads / 32 * rows_per_warp;
+
+/// The first row of this warp.
+__device__ inline unsigned first_row_of_warp() {
+  return blockIdx.x * rows_per_block + threadIdx.x / 32 * rows_per_warp;
+}
+
+/// `Count` neighbouring numbers between registers and memory, as many at once as `Alignment`, in bytes, allows.
+template <int Count, int Alignment>
+struct Words {
+  static_assert(Count % 2 == 0);
+  using Access = std::conditional_t<(Alignment >= 16 && Count % 8 == 0), uint4,
+                                    std::conditional_t<(Alignment >= 8 && Count % 4 == 0), uint2,
+                                                       std::conditional_t<(Alignment >= 4), unsigned, std::uint16_t>>>;
+  static constexpr int accesses = Count * 2 / static_cast<int>(sizeof(Access));
+
+  static __device__ void copy(void* to, const void* from) {
+#pragma unroll
+    for (int i = 0; i < accesses; ++i) static_cast<Access*>(to)[i] = static_cast<const Access*>(from)[i];
+  }
+};
+
+/// Rows go straight between memory and the registers in which products have them: a lane has two neighbouring columns
+/// of rows l / 4 and l / 4 + 8 in every eight.
+template <class M>
+struct DirectRows {
+  static constexpr int shared_size = 0;  ///< numbers of shared memory per block
+  unsigned row[2];
+  unsigned readable[2];
+  const typename M::Memory& memory;
+
+  __device__ explicit DirectRows(const typename M::Memory& memory) : memory(memory) {
+    row[0] = first_row_of_warp() + threadIdx.x % 32 / 4;
+    row[1] = row[0] + 8;
+#pragma unroll
+    for (int half = 0; half < 2; ++half) readable[half] = min(row[half], memory.rows - 1);
+  }
+
+  __device__ void load(typename M::Inputs& input) {
+    load_input<0>(input);
+    load_input<1>(input);
+  }
+  /// What lies inside, from column \p first on.
+  template <int Tiles, int... S>
+  __device__ void store_members(int first, const std::uint32_t (&inner)[M::members][Tiles][2],
+                                std::integer_sequence<int, S...>) {
+    (store_member<S>(first, inner[M::form.stored[S]]), ...);
+  }
+  __device__ void store_result(const typename M::Result& result) {
+    constexpr int stride = M::form.result_stride;
+#pragma unroll
+    for (int c = 0; c < M::result_width / 16; ++c) {
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        std::uint32_t word[2];
+#pragma unroll
+        for (int tile = 0; tile < 2; ++tile) {
+          float low = result[2 * c + tile].value[2 * half];
+          float high = result[2 * c + tile].value[2 * half + 1];
+          if constexpr (M::form.has_addend) {
+            std::uint32_t two;
+            Words<2, M::alignment>::copy(
+                &two, memory.addend + at<M::form.addend_stride>(readable[half]) + c * 16 + tile * 8 + column());
+            low += __uint_as_float(two << 16);
+            high += __uint_as_float(two & 0xffff0000u);
+          }
+          word[tile] = tensor::pack(low, high);
+        }
+        // The lanes exchange what they have: all have read their addends by then, and may overwrite them.
+        store_columns(memory.result + at<stride>(row[half]) + c * 16, word[0], word[1], row[half] < memory.rows);
+      }
+    }
+  }
+
+private:
+  template <int Stride>
+  static __device__ std::size_t at(unsigned row) {
+    return static_cast<std::size_t>(row) * Stride;
+  }
+  static __device__ int column() { return static_cast<int>(threadIdx.x) % 4 * 2; }
+
+  template <int I>
+  __device__ void load_input(typename M::Inputs& input) {
+    if constexpr (I < M::form.inputs) {
+#pragma unroll
+      for (int s = 0; s < M::template steps<I>; ++s) {
+#pragma unroll
+        for (int part = 0; part < 4; ++part)
+          Words<2, M::alignment>::copy(
+              &input[M::template first_step<I> + s].part[part],
+              memory.input[I] + at<M::form.input_stride[I]>(readable[part % 2]) + s * 16 + part / 2 * 8 + column());
+      }
+    }
+  }
+  template <int S, int Tiles>
+  __device__ void store_member(int first, const std::uint32_t (&inner)[Tiles][2]) {
+#pragma unroll
+    for (int tile = 0; tile < Tiles; tile += 2) {
+#pragma unroll
+      for (int half = 0; half < 2; ++half)
+        store_columns(memory.member[S] + at<M::form.member_stride[S]>(row[half]) + first + tile * 8, inner[tile][half],
+                      inner[tile + 1][half], row[half] < memory.rows);
+    }
+  }
+
+  /// Stores a row's 16 columns, of which lane q of its four has 2q, 2q + 1 of the first eight and of the second: the
+  /// lanes exchange them so that each has four neighbours. \p to is the first of the 16.
+  static __device__ void store_columns(BFloat16* to, std::uint32_t first, std::uint32_t second, bool here) {
+    const unsigned q = threadIdx.x % 4;
+    const bool right = q >= 2;
+    const bool odd = q % 2 != 0;
+    const std::uint32_t across = __shfl_xor_sync(0xffffffffu, right ? first : second, 2);
+    const std::uint32_t low = right ? across : first;
+    const std::uint32_t high = right ? second : across;
+    const std::uint32_t beside = __shfl_xor_sync(0xffffffffu, odd ? low : high, 1);
+    const uint2 four = {odd ? beside : low, odd ? high : beside};
+    if (here) Words<4, M::alignment>::copy(to + 4 * q, &four);
+  }
+};
+
+/// Rows go through a part of shared memory that is the warp's own, as whole rows, and are on their way while the warp
+/// computes. That part has the inputs at first; then what leaves the inside, and the addend or result.
+template <class M>
+struct StagedRows {
+  static constexpr int padding = 8;  ///< so that eight rows lie in different banks
+  template <int Width>
+  static constexpr int size_of = rows_per_warp*(Width + padding);
+  static constexpr int inputs_size =
+      size_of<M::form.input_width[0]> + (M::form.inputs > 1 ? size_of<M::form.input_width[1]> : 0);
+  static constexpr int members_size = M::stored_members * size_of<M::columns>;
+  static constexpr int warp_size = std::max(inputs_size, members_size + size_of<M::result_width>);
+  static constexpr int shared_size = threads / 32 * warp_size;
+
+  const typename M::Memory& memory;
+  BFloat16* own;
+  unsigned first_row;
+
+  __device__ StagedRows(const typename M::Memory& memory, BFloat16* shared)
+      : memory(memory), own(shared + threadIdx.x / 32 * warp_size), first_row(first_row_of_warp()) {}
+
+  /// A group of copies; `load` waits for it, with those that come after it.
+  __device__ void start_to_load() {
+    fetch<M::form.input_width[0], M::form.input_stride[0]>(own, memory.input[0]);
+    if constexpr (M::form.inputs > 1)
+      fetch<M::form.input_width[1], M::form.input_stride[1]>(own + size_of<M::form.input_width[0]>, memory.input[1]);
+    commit_copies();
+  }
+  /// Begins to load the addend as well, as a part of the next group of copies.
+  __device__ void load(typename M::Inputs& input) {
+    __syncwarp();  // all lanes have copied
+    read<0>(own, input);
+    if constexpr (M::form.inputs > 1) read<1>(own + size_of<M::form.input_width[0]>, input);
+    __syncwarp();  // and have read what is overwritten now
+    if constexpr (M::form.has_addend) fetch<M::result_width, M::form.addend_stride>(own + members_size, memory.addend);
+  }
+
+  template <int Tiles, int... S>
+  __device__ void store_members(int first, const std::uint32_t (&inner)[M::members][Tiles][2],
+                                std::integer_sequence<int, S...>) {
+    if constexpr (sizeof...(S) > 0) {
+      __syncwarp();  // what lay here has been stored
+      (put<M::columns>(own + S * size_of<M::columns>, inner[M::form.stored[S]]), ...);
+      __syncwarp();
+      // Read everything, then write: a lane waits once.
+      uint4 chunk[sizeof...(S)][Chunks<M::columns, 0>::count];
+      (take<M::columns, 0>(own + S * size_of<M::columns>, chunk[S]), ...);
+      (store<M::columns, M::form.member_stride[S]>(chunk[S], memory.member[S] + first), ...);
+    }
+  }
+  /// All copies have been waited for.
+  __device__ void store_result(const typename M::Result& result) {
+    constexpr int tiles = M::result_width / 8;
+    BFloat16* tile = own + members_size;
+    std::uint32_t addend[M::form.has_addend ? tiles : 1][2];
+    __syncwarp();
+    if constexpr (M::form.has_addend) {
+#pragma unroll
+      for (int t = 0; t < tiles; t += 2) {
+        const tensor::Left<16> part = read_step<M::result_width>(tile, t * 8);
+        addend[t][0] = part.part[0];
+        addend[t][1] = part.part[1];
+        addend[t + 1][0] = part.part[2];
+        addend[t + 1][1] = part.part[3];
+      }
+      __syncwarp();
+    }
+    std::uint32_t word[tiles][2];
+#pragma unroll
+    for (int t = 0; t < tiles; ++t) {
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        float low = result[t].value[2 * half];
+        float high = result[t].value[2 * half + 1];
+        if constexpr (M::form.has_addend) {
+          low += __uint_as_float(addend[t][half] << 16);
+          high += __uint_as_float(addend[t][half] & 0xffff0000u);
+        }
+        word[t][half] = tensor::pack(low, high);
+      }
+    }
+    put<M::result_width>(tile, word);
+    __syncwarp();
+    uint4 chunk[Chunks<M::result_width, 0>::count];
+    take<M::result_width, 0>(tile, chunk);
+    store<M::result_width, M::form.result_stride>(chunk, memory.result);
+  }
+
+private:
+  /// The warp's rows of a value in chunks of eight columns: the i-th of a lane is at (`row(i)`, `column(i)`), which is
+  /// a constant distance from the first where lanes are whole rows.
+  template <int Width, int Stride>
+  struct Chunks {
+    static constexpr int per_row = Width / 8;
+    static constexpr int count = rows_per_warp * per_row / 32;
+    static __device__ int lane() { return static_cast<int>(threadIdx.x) % 32; }
+    static __device__ int row(int i) {
+      return 32 % per_row == 0 ? lane() / per_row + i * (32 / per_row) : (i * 32 + lane()) / per_row;
+    }
+    static __device__ int column(int i) { return (32 % per_row == 0 ? lane() : i * 32 + lane()) % per_row * 8; }
+    static __device__ int in_tile(int i) { return row(i) * (Width + padding) + column(i); }
+    static __device__ std::size_t in_memory(unsigned first_row, int i) {
+      if constexpr (32 % per_row == 0)
+        return static_cast<std::size_t>(first_row + row(0)) * Stride + column(0) + i * (32 / per_row) * Stride;
+      else
+        return static_cast<std::size_t>(first_row + row(i)) * Stride + column(i);
+    }
+  };
+  /// Starts to copy the warp's rows of a value; those that are not there are zeros.
+  template <int Width, int Stride>
+  __device__ void fetch(BFloat16* tile, const BFloat16* from) {
+    using C = Chunks<Width, Stride>;
+#pragma unroll
+    for (int i = 0; i < C::count; ++i) {
+      const bool here = first_row + C::row(i) < memory.rows;
+      const BFloat16* source = from + C::in_memory(first_row, i);
+      if constexpr (M::alignment >= 16) {
+        copy_or_clear_async(tile + C::in_tile(i), source, here);
+      } else {
+        uint4 chunk{};
+        if (here) Words<8, M::alignment>::copy(&chunk, source);
+        *reinterpret_cast<uint4*>(tile + C::in_tile(i)) = chunk;
+      }
+    }
+  }
+  template <int Width, int Stride>
+  __device__ void take(const BFloat16* tile, uint4 (&chunk)[Chunks<Width, Stride>::count]) {
+    using C = Chunks<Width, Stride>;
+#pragma unroll
+    for (int i = 0; i < C::count; ++i) chunk[i] = *reinterpret_cast<const uint4*>(tile + C::in_tile(i));
+  }
+  template <int Width, int Stride>
+  __device__ void store(const uint4 (&chunk)[Chunks<Width, Stride>::count], BFloat16* to) {
+    using C = Chunks<Width, Stride>;
+#pragma unroll
+    for (int i = 0; i < C::count; ++i)
+      if (first_row + C::row(i) < memory.rows) Words<8, M::alignment>::copy(to + C::in_memory(first_row, i), &chunk[i]);
+  }
+
+  template <int Width>
+  static __device__ tensor::Left<16> read_step(const BFloat16* tile, int column) {
+    const int lane = static_cast<int>(threadIdx.x) % 32;
+    tensor::Left<16> left;
+    tensor::load_matrices<false>(tile + lane % 16 * (Width + padding) + column + lane / 16 * 8, left.part);
+    return left;
+  }
+  template <int I>
+  static __device__ void read(const BFloat16* tile, typename M::Inputs& input) {
+#pragma unroll
+    for (int s = 0; s < M::template steps<I>; ++s)
+      input[M::template first_step<I> + s] = read_step<M::form.input_width[I]>(tile, s * 16);
+  }
+  /// Words as products have them, into rows.
+  template <int Width>
+  static __device__ void put(BFloat16* tile, const std::uint32_t (&word)[Width / 8][2]) {
+    const int lane = static_cast<int>(threadIdx.x) % 32;
+#pragma unroll
+    for (int t = 0; t < Width / 8; ++t) {
+#pragma unroll
+      for (int half = 0; half < 2; ++half)
+        *reinterpret_cast<std::uint32_t*>(tile + (lane / 4 + 8 * half) * (Width + padding) + t * 8 + lane % 4 * 2) =
+            word[t][half];
+    }
+  }
+};
+
+}  // namespace mad::cuda::channel_mixer_detail

@@ -1,0 +1,101 @@
+// Copyright 2026 The mad authors. SPDX-License-Identifier: Apache-2.0
+/// \file
+/// Products on the tensor cores of compute capability 9.0 (code for `90a`), four warps at a time: 64 rows, which lie in
+/// registers, by a factor in shared memory. They run while the warps go on.
+#pragma once
+
+#include <mad/cuda/tensor_core.cuh>
+
+#include <cstdint>
+
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+
+namespace mad::cuda::tensor {
+
+/// A right factor (16, N) of numbers of two bytes in shared memory, in blocks of 8 x 8. A block is 128 neighbouring
+/// bytes: its 8 rows as they are stored, which are columns of the factor, or else rows (`Transposed`).
+struct SharedFactor {
+  std::uint64_t bits;
+
+  /// \param along, across bytes from a block to the next along the summands, and along the columns of the product
+  static __device__ SharedFactor at(std::uint32_t address, int along, int across) {
+    return {(address >> 4) | static_cast<std::uint64_t>(along >> 4) << 16 |
+            static_cast<std::uint64_t>(across >> 4) << 32};
+  }
+  __device__ SharedFactor behind(int bytes) const { return {bits + static_cast<std::uint64_t>(bytes >> 4)}; }
+};
+
+/// Products read what has been written to registers and, by this thread or others before a barrier, to shared memory.
+__device__ inline void begin_products() { asm volatile("wgmma.fence.sync.aligned;" : : : "memory"); }
+/// Before the barrier behind which products read what this thread has written to shared memory.
+__device__ inline void show_shared_memory() { asm volatile("fence.proxy.async.shared::cta;" : : : "memory"); }
+/// Ends a group of products.
+__device__ inline void commit_products() { asm volatile("wgmma.commit_group.sync.aligned;" : : : "memory"); }
+/// Waits for all products of this warp's four.
+__device__ inline void wait_for_products() { asm volatile("wgmma.wait_group.sync.aligned 0;" : : : "memory"); }
+/// Sums of products that are done: what reads them stays behind the wait.
+template <int Count>
+__device__ inline void receive(Sums (&sums)[Count]) {
+#pragma unroll
+  for (int i = 0; i < Count; ++i)
+    asm volatile("" : "+f"(sums[i].value[0]), "+f"(sums[i].value[1]), "+f"(sums[i].value[2]), "+f"(sums[i].value[3]));
+}
+
+#define MAD_SUMS(s) "+f"((s).value[0]), "+f"((s).value[1]), "+f"((s).value[2]), "+f"((s).value[3])
+
+/// Starts sums = rows x factor, or sums += that; `Columns` is 16, 32, 64 or 128. \p sums is the first of Columns / 8.
+template <int Columns, bool Transposed>
+__device__ inline void multiply_add_async(Sums* sums, const Left<16>& rows, SharedFactor factor, bool add) {
+  static_assert(Columns == 16 || Columns == 32 || Columns == 64 || Columns == 128);
+  const int keep = add ? 1 : 0;
+  if constexpr (Columns == 16)
+    asm volatile(
+        "{ .reg .pred p; setp.ne.b32 p, %13, 0; "
+        "wgmma.mma_async.sync.aligned.m64n16k16.f32.bf16.bf16 "
+        "{%0,%1,%2,%3,%4,%5,%6,%7}, "
+        "{%8,%9,%10,%11}, %12, p, 1, 1, %14; }"
+        : MAD_SUMS(sums[0]), MAD_SUMS(sums[1])
+        : "r"(rows.part[0]), "r"(rows.part[1]), "r"(rows.part[2]), "r"(rows.part[3]), "l"(factor.bits), "r"(keep),
+          "n"(Transposed ? 1 : 0));
+  if constexpr (Columns == 32)
+    asm volatile(
+        "{ .reg .pred p; setp.ne.b32 p, %21, 0; "
+        "wgmma.mma_async.sync.aligned.m64n32k16.f32.bf16.bf16 "
+        "{%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15}, "
+        "{%16,%17,%18,%19}, %20, p, 1, 1, %22; }"
+        : MAD_SUMS(sums[0]), MAD_SUMS(sums[1]), MAD_SUMS(sums[2]), MAD_SUMS(sums[3])
+        : "r"(rows.part[0]), "r"(rows.part[1]), "r"(rows.part[2]), "r"(rows.part[3]), "l"(factor.bits), "r"(keep),
+          "n"(Transposed ? 1 : 0));
+  if constexpr (Columns == 64)
+    asm volatile(
+        "{ .reg .pred p; setp.ne.b32 p, %37, 0; "
+        "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 "
+        "{%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,"
+        "%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,%31}, "
+        "{%32,%33,%34,%35}, %36, p, 1, 1, %38; }"
+        : MAD_SUMS(sums[0]), MAD_SUMS(sums[1]), MAD_SUMS(sums[2]), MAD_SUMS(sums[3]), MAD_SUMS(sums[4]),
+          MAD_SUMS(sums[5]), MAD_SUMS(sums[6]), MAD_SUMS(sums[7])
+        : "r"(rows.part[0]), "r"(rows.part[1]), "r"(rows.part[2]), "r"(rows.part[3]), "l"(factor.bits), "r"(keep),
+          "n"(Transposed ? 1 : 0));
+  if constexpr (Columns == 128)
+    asm volatile(
+        "{ .reg .pred p; setp.ne.b32 p, %69, 0; "
+        "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 "
+        "{%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,"
+        "%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,%31,"
+        "%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47,"
+        "%48,%49,%50,%51,%52,%53,%54,%55,%56,%57,%58,%59,%60,%61,%62,%63}, "
+        "{%64,%65,%66,%67}, %68, p, 1, 1, %70; }"
+        : MAD_SUMS(sums[0]), MAD_SUMS(sums[1]), MAD_SUMS(sums[2]), MAD_SUMS(sums[3]), MAD_SUMS(sums[4]),
+          MAD_SUMS(sums[5]), MAD_SUMS(sums[6]), MAD_SUMS(sums[7]), MAD_SUMS(sums[8]), MAD_SUMS(sums[9]),
+          MAD_SUMS(sums[10]), MAD_SUMS(sums[11]), MAD_SUMS(sums[12]), MAD_SUMS(sums[13]), MAD_SUMS(sums[14]),
+          MAD_SUMS(sums[15])
+        : "r"(rows.part[0]), "r"(rows.part[1]), "r"(rows.part[2]), "r"(rows.part[3]), "l"(factor.bits), "r"(keep),
+          "n"(Transposed ? 1 : 0));
+}
+
+#undef MAD_SUMS
+
+}  // namespace mad::cuda::tensor
+
+#endif

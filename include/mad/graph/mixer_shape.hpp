@@ -1,0 +1,78 @@
+// Copyright 2026 The mad authors. SPDX-License-Identifier: Apache-2.0
+/// \file
+/// Which nodes make a channel mixer: products into an inside that only elementwise nodes read, and products out of it.
+#pragma once
+
+#include <mad/graph/graph.hpp>
+
+namespace mad {
+
+/// What a device's kernel is asked for at most.
+namespace channel_mixer {
+inline constexpr int widest = 128;   ///< columns outside; inside there may be any number
+inline constexpr int multiple = 16;  ///< of which all widths are one
+inline constexpr int most_inputs = 2;
+inline constexpr int most_weights = 4;
+inline constexpr int most_products = 4;  ///< on either side
+
+constexpr bool is_outside(const Node& n) {
+  return n.domain == Domain::tokens && n.width % multiple == 0 && n.width <= widest;
+}
+constexpr bool is_inside(const Node& n) { return n.domain == Domain::tokens && n.width % multiple == 0; }
+
+/// True for the product of a value with a parameter, and nothing added but perhaps a value of one row per token.
+constexpr bool is_product(const Graph& g, const Node& n) {
+  if (n.op->product == Product::none || g.nodes[n.operand[1]].op != &ops::parameter_op) return false;
+  return n.operands == 2 || (n.operands == 3 && n.op->with_addend == nullptr);
+}
+/// The value that such a product adds, or -1.
+constexpr int addend_of(const Node& product) { return product.operands == 3 ? product.operand[2] : -1; }
+
+/// True for a function of single numbers: no operand is repeated, over columns or over rows.
+constexpr bool keeps_columns(const Graph& g, const Node& n) {
+  if (n.op->kind != Kind::elementwise) return false;
+  for (int k = 0; k < n.operands; ++k)
+    if (g.nodes[n.operand[k]].width != n.width || g.nodes[n.operand[k]].domain != n.domain) return false;
+  return true;
+}
+constexpr bool is_way_in(const Graph& g, const Node& n) {
+  return is_product(g, n) && n.operands == 2 && is_inside(n) && is_outside(g.nodes[n.operand[0]]);
+}
+
+/// True if a product of the forward pass leads into a channel mixer: elementwise nodes read it, which read nothing but
+/// such products, and of which other products read one.
+constexpr bool leads_into(const Graph& g, int product) {
+  if (!is_way_in(g, g.nodes[product])) return false;
+  bool inside[Graph::capacity]{};
+  inside[product] = true;
+  int way_out = -1;
+  for (bool more = true; more;) {
+    more = false;
+    for (int i = 0; i < g.forward_size; ++i) {
+      const Node& n = g.nodes[i];
+      const bool was_inside = inside[i];
+      for (int k = 0; k < n.operands; ++k) {
+        const int o = n.operand[k];
+        if (inside[o] && !was_inside && !inside[i]) {
+          if (n.op->kind == Kind::elementwise) {
+            inside[i] = more = true;
+          } else {
+            const bool leaves = is_product(g, n) && k == 0 && is_outside(n) && g.nodes[o].op->kind == Kind::elementwise;
+            if (!leaves || (way_out >= 0 && way_out != o)) return false;
+            way_out = o;
+          }
+        }
+        if (inside[i] && n.op->kind == Kind::elementwise && !inside[o]) {
+          if (g.nodes[o].op->kind != Kind::elementwise && !is_way_in(g, g.nodes[o])) return false;
+          inside[o] = more = true;
+        }
+      }
+      if (inside[i] && n.op->kind == Kind::elementwise && !keeps_columns(g, n)) return false;
+    }
+  }
+  return way_out >= 0 && !inside[g.output];
+}
+
+}  // namespace channel_mixer
+
+}  // namespace mad

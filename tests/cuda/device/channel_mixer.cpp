@@ -1,0 +1,23 @@
+// Copyright 2026 The mad authors. SPDX-License-Identifier: Apache-2.0
+#include "channel_mixer.hpp"
+#include "comparison.hpp"
+
+using namespace mad;
+using namespace mad::testing;
+
+TEST_CASE("channel mixers on the device agree with the CPU") { compare_shapes<GatedNet, 128, Norm::layer_norm>(); }
+
+TEST_CASE("channel mixers of a width between powers of two agree with the CPU") {
+  compare_shapes<GatedNet, 48, Norm::rms_norm>();
+}
+
+TEST_CASE("channel mixers of several inputs and products, and what is not one, agree with the CPU") {
+  compare_shapes<RoutedMixersNet, 64, Norm::layer_norm>();
+}
+
+TEST_CASE("RWKV's channel mixers agree with the CPU") { compare_shapes<ShiftedNet, 128, Norm::layer_norm>(); }
+
+TEST_CASE("channel mixers over more rows than multiprocessors take at once agree with the CPU") {
+  if (no_device()) return;
+  compare<GatedNet, 128, Norm::layer_norm>({.precision = Precision::mixed, .batch = 130, .length = 131});
+}
