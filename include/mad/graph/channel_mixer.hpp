@@ -35,15 +35,6 @@ struct MixerTable {
 
 namespace channel_mixer {
 
-/// The index of a number in a list, at whose end it is put if there is room; -1 if there is none.
-constexpr int index_in(int* list, int& count, int capacity, int number) {
-  for (int i = 0; i < count; ++i)
-    if (list[i] == number) return i;
-  if (count == capacity) return -1;
-  list[count] = number;
-  return count++;
-}
-
 /// True if the weight of a product is stored (inside, outside): of x W^T, and of dy W, one side of it is x's or dy's.
 constexpr bool has_inside_rows(const Node& product, bool way_in) {
   const bool inside_is_out = way_in == (product.op->product == Product::forward);
