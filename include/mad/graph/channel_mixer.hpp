@@ -10,7 +10,8 @@
 
 namespace mad {
 
-/// The products of a mixer's step, by what they read and write. Weights and inputs are listed once.
+/// The products of a mixer's step, by what they read and write. Inputs are listed once, and weights once for each way
+/// that a kernel reads them.
 struct MixerTable {
   struct Product {
     int node = 0;
@@ -20,6 +21,7 @@ struct MixerTable {
   int inputs[channel_mixer::most_inputs]{};
   int input_count = 0;
   int weights[channel_mixer::most_weights]{};
+  bool inside_rows[channel_mixer::most_weights]{};  ///< the weight is stored (inside, outside)
   int weight_count = 0;
   Product in[channel_mixer::most_products]{};  ///< in the order in which the run loads them
   int in_count = 0;
@@ -33,13 +35,11 @@ struct MixerTable {
 
 namespace channel_mixer {
 
-/// The index of a number in a list, at whose end it is put if there is room; -1 if there is none.
-constexpr int index_in(int* list, int& count, int capacity, int number) {
-  for (int i = 0; i < count; ++i)
-    if (list[i] == number) return i;
-  if (count == capacity) return -1;
-  list[count] = number;
-  return count++;
+/// True if the weight of a product is stored (inside, outside): of x W^T, and of dy W, one side of it is x's or dy's.
+constexpr bool has_inside_rows(const Node& product, bool way_in) {
+  const bool inside_is_out = way_in == (product.op->product == Product::forward);
+  const bool in_out = product.attribute[0] != 0;
+  return inside_is_out != in_out;
 }
 
 /// Adds the weight and, for a way in, the input of a product. False where there are too many.
@@ -48,8 +48,15 @@ constexpr bool add_product(MixerTable& t, const Node* nodes, int node, bool way_
   if (count == most_products) return false;
   const Node& n = nodes[node];
   if (way_in) from = index_in(t.inputs, t.input_count, most_inputs, n.operand[0]);
-  const int weight = index_in(t.weights, t.weight_count, most_weights, n.operand[1]);
-  if (from < 0 || weight < 0) return false;
+  // A square matrix may be read both ways.
+  const bool inside_rows = has_inside_rows(n, way_in);
+  int weight = 0;
+  while (weight < t.weight_count && (t.weights[weight] != n.operand[1] || t.inside_rows[weight] != inside_rows))
+    ++weight;
+  if (from < 0 || weight == most_weights) return false;
+  if (weight == t.weight_count) ++t.weight_count;
+  t.weights[weight] = n.operand[1];
+  t.inside_rows[weight] = inside_rows;
   (way_in ? t.in : t.out)[count++] = {node, from, weight};
   return true;
 }
@@ -103,6 +110,8 @@ private:
     }
     return true;
   }
+  /// True for a way out of a mixer before this one: it cannot be taken from there.
+  constexpr bool is_in_mixer(int product) const { return s_.steps[s_.step_of[product]].mixer; }
   constexpr bool is_before(int value, int step) const {
     while (g_.nodes[value].op->kind == Kind::view) value = g_.nodes[value].operand[0];
     if (g_.nodes[value].op->kind == Kind::leaf) return true;
@@ -129,7 +138,8 @@ private:
         const int o = n.operand[k];
         if (is_member(o, step) || is_way_in(o)) continue;
         if (!channel_mixer::is_way_in(g_, g_.nodes[o]) || s_.phase[o] != s_.phase[m] ||
-            is_exact(g_.nodes[o].operand[0]) || !all_readers(o, [&](int reader) { return is_member(reader, step); }) ||
+            is_exact(g_.nodes[o].operand[0]) || is_in_mixer(o) ||
+            !all_readers(o, [&](int reader) { return is_member(reader, step); }) ||
             !channel_mixer::add_product(found_, g_.nodes, o, true, 0))
           return false;
       }
@@ -152,7 +162,7 @@ private:
       if (!channel_mixer::is_product(g_, n) || !channel_mixer::is_outside(n) || s_.phase[i] != s_.phase[n.operand[0]] ||
           !channel_mixer::add_product(found_, g_.nodes, i, false, 0))
         return false;
-      if (last < 0 && addend >= 0 && !is_before(addend, step)) return false;
+      if (last < 0 && addend >= 0 && (!is_before(addend, step) || is_exact(addend))) return false;
       if (last >= 0 && (addend != last || !all_readers(last, [&](int reader) { return reader == i; }))) return false;
       last = i;
     }

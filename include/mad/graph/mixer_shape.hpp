@@ -39,6 +39,38 @@ constexpr bool is_way_in(const Graph& g, const Node& n) {
   return is_product(g, n) && n.operands == 2 && is_inside(n) && is_outside(g.nodes[n.operand[0]]);
 }
 
+/// The index of a number in a list, at whose end it is put if there is room; -1 if there is none.
+constexpr int index_in(int* list, int& count, int capacity, int number) {
+  for (int i = 0; i < count; ++i)
+    if (list[i] == number) return i;
+  if (count == capacity) return -1;
+  list[count] = number;
+  return count++;
+}
+
+/// True if the products around an inside are no more than a kernel takes.
+constexpr bool are_few(const Graph& g, const bool* inside) {
+  int inputs[most_inputs]{};
+  int weights[most_weights]{};
+  int input_count = 0;
+  int weight_count = 0;
+  int ways_in = 0;
+  int ways_out = 0;
+  for (int i = 0; i < g.forward_size; ++i) {
+    const Node& n = g.nodes[i];
+    if (n.op->product == Product::none) continue;
+    if (inside[i])
+      ++ways_in;
+    else if (inside[n.operand[0]])
+      ++ways_out;
+    else
+      continue;
+    if (inside[i] && index_in(inputs, input_count, most_inputs, n.operand[0]) < 0) return false;
+    if (index_in(weights, weight_count, most_weights, n.operand[1]) < 0) return false;
+  }
+  return ways_in <= most_products && ways_out <= most_products;
+}
+
 /// True if a product of the forward pass leads into a channel mixer: elementwise nodes read it, which read nothing but
 /// such products, and of which other products read one.
 constexpr bool leads_into(const Graph& g, int product) {
@@ -70,7 +102,7 @@ constexpr bool leads_into(const Graph& g, int product) {
       if (inside[i] && n.op->kind == Kind::elementwise && !keeps_columns(g, n)) return false;
     }
   }
-  return way_out >= 0 && !inside[g.output];
+  return way_out >= 0 && !inside[g.output] && are_few(g, inside);
 }
 
 }  // namespace channel_mixer
