@@ -33,8 +33,8 @@ struct Mixer {
   static constexpr int loads = Run::loads;
   static constexpr int members = Run::members;
   static constexpr int inside = form.inside;
-  /// Columns of the inside that are in shared memory together: a part.
-  static constexpr int columns = inside % 32 == 0 ? 32 : 16;
+  /// Columns of the inside that are in shared memory together: a part. Some devices give a block 99 KiB.
+  static constexpr int columns = inside % 32 == 0 && channel_mixer_detail::outside_of(form) <= 416 ? 32 : 16;
   static constexpr int blocks = inside / columns;
   static constexpr int result_width = form.result_width;
   static constexpr int alignment = form.alignment;

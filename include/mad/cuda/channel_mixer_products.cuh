@@ -20,6 +20,14 @@ inline constexpr int ahead = 2;
 /// Products of four warps out of a part may go on while all warps are at the next one.
 inline constexpr int warpgroup_stages = ahead + 2;
 
+/// Columns outside, of all weights.
+template <class Form>
+constexpr int outside_of(const Form& form) {
+  int columns = 0;
+  for (int w = 0; w < form.weights; ++w) columns += form.weight[w].outside;
+  return columns;
+}
+
 /// A part of weight W: its rows and columns in shared memory.
 template <class M, int W>
 struct Part {
@@ -275,7 +283,7 @@ template <class M>
 std::size_t shared_bytes(int most) {
   constexpr int by_warps = WarpProducts<M>::stages * Stage<M, RowsTile>::size + DirectRows<M>::shared_size;
   constexpr int by_warpgroups = warpgroup_stages * Stage<M, BlocksTile>::size + StagedRows<M>::shared_size;
-  static_assert(2 * by_warpgroups <= 227 * 1024);
+  static_assert(2 * by_warps <= 99 * 1024 && 2 * by_warpgroups <= 227 * 1024);
   constexpr int larger = by_warps > by_warpgroups ? by_warps : by_warpgroups;
   return 2 * static_cast<std::size_t>(2 * larger <= most ? larger : by_warps);
 }

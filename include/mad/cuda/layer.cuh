@@ -12,11 +12,15 @@
 namespace mad::cuda {
 
 /// A layer as the device runs it at a precision: with room for what it computes aside, and nothing computed again that
-/// takes a kernel of its own. Channel mixers are one kernel where there are tensor cores for it.
+/// takes a kernel of its own. Channel mixers are one kernel where there are tensor cores for it; other layers are the
+/// same at all precisions, so that they are planned once.
+inline constexpr unsigned device_passes = all_passes | room_aside | save_kernels;
 template <class L, int Width, class P>
 using DeviceLowered = Lowered<L, Width,
-                              all_passes | room_aside | save_kernels |
-                                  (std::is_same_v<typename P::Activation, BFloat16> ? channel_mixers : 0u)>;
+                              device_passes | (std::is_same_v<typename P::Activation, BFloat16> &&
+                                                       channel_mixer::occurs(Lowered<L, Width, device_passes>::graph)
+                                                   ? channel_mixers
+                                                   : 0u)>;
 
 /// Memory that the prepared values of a layer want, written to `bytes[slot]`.
 template <class Low, class P, int... Slot>

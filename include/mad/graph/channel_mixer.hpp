@@ -126,7 +126,15 @@ private:
 
   constexpr bool find(int step) {
     found_ = {};
-    return find_ways_in(step) && find_ways_out(step);
+    return find_ways_in(step) && find_ways_out(step) && stores_few(step);
+  }
+  constexpr bool stores_few(int step) const {
+    int stored = 0;
+    for (int m = 0; m < g_.size; ++m)
+      if (is_member(m, step) &&
+          !all_readers(m, [&](int reader) { return is_member(reader, step) || is_way_out(reader); }))
+        ++stored;
+    return stored <= channel_mixer::most_stored;
   }
 
   constexpr bool find_ways_in(int step) {
@@ -149,6 +157,12 @@ private:
   constexpr bool is_way_in(int node) const {
     for (int k = 0; k < found_.in_count; ++k)
       if (found_.in[k].node == node) return true;
+    return false;
+  }
+
+  constexpr bool is_way_out(int node) const {
+    for (int k = 0; k < found_.out_count; ++k)
+      if (found_.out[k].node == node) return true;
     return false;
   }
 

@@ -14,6 +14,7 @@ inline constexpr int multiple = 16;  ///< of which all widths are one
 inline constexpr int most_inputs = 2;
 inline constexpr int most_weights = 4;
 inline constexpr int most_products = 4;  ///< on either side
+inline constexpr int most_stored = 4;    ///< values of the inside that others read
 
 constexpr bool is_outside(const Node& n) {
   return n.domain == Domain::tokens && n.width % multiple == 0 && n.width <= widest;
@@ -103,6 +104,13 @@ constexpr bool leads_into(const Graph& g, int product) {
     }
   }
   return way_out >= 0 && !inside[g.output] && are_few(g, inside);
+}
+
+/// True if there is anything for a device that has a kernel for channel mixers.
+constexpr bool occurs(const Graph& g) {
+  for (int i = 0; i < g.forward_size; ++i)
+    if (leads_into(g, i)) return true;
+  return false;
 }
 
 }  // namespace channel_mixer
