@@ -5,9 +5,10 @@
 ///     y = f(x A_1, ..., x A_m) B + addend      forward
 ///     dx = sum over k of g_k(x A_1, ..., dy B') A_k'      backward, where f's arguments are computed again
 ///
-/// A warp has 16 rows of x (and dy) in registers, and their sums of y. It goes through the inside 16 columns at a time:
-/// products in, the elementwise nodes, products out. What lies inside leaves the registers only where others read it.
-/// The weights' parts of 32 columns of the inside go through shared memory, two blocks ahead.
+/// with x and y of (rows, at most 128 columns), A_k (outside, inside), B (inside, outside), and f, g_k functions of
+/// single numbers. A warp has 16 rows of x (and dy) in registers, and their sums of y. It goes through the inside part
+/// by part (16 or 32 columns): products in, the elementwise nodes, products out. What lies inside leaves the registers
+/// only where others read it. The weights' parts go through shared memory, two of them ahead.
 #pragma once
 
 #include <mad/cuda/channel_mixer_products.cuh>
@@ -33,9 +34,10 @@ struct Mixer {
   static constexpr int loads = Run::loads;
   static constexpr int members = Run::members;
   static constexpr int inside = form.inside;
-  /// Columns of the inside that are in shared memory together: a part. Some devices give a block 99 KiB.
-  static constexpr int columns = inside % 32 == 0 && channel_mixer_detail::outside_of(form) <= 416 ? 32 : 16;
-  static constexpr int blocks = inside / columns;
+  /// Columns of the inside that are in shared memory together: a part.
+  static constexpr int columns =
+      inside % 32 == 0 && channel_mixer_detail::outside_of(form) <= channel_mixer_detail::most_outside ? 32 : 16;
+  static constexpr int parts = inside / columns;
   static constexpr int result_width = form.result_width;
   static constexpr int alignment = form.alignment;
   static constexpr int stored_members = form.stored_members;
@@ -58,9 +60,9 @@ struct Mixer {
   using Inputs = tensor::Left<16>[steps<0> + steps<1>];
   using Result = tensor::Sums[result_width / 8];
 
-  /// The part that is computed as number \p b. Blocks begin with different parts, so that not all multiprocessors ask
+  /// The part that comes as number \p p. Thread blocks begin with different parts, so that not all multiprocessors ask
   /// for the same memory at the same time; but where something is stored by parts, neighbours are written together.
-  static __device__ int part_of(int b) { return stored_members > 0 ? b : static_cast<int>((blockIdx.x + b) % blocks); }
+  static __device__ int part_of(int p) { return stored_members > 0 ? p : static_cast<int>((blockIdx.x + p) % parts); }
 
   /// The elementwise nodes of 8 columns.
   template <int Tiles, int... L, int... M>
@@ -92,9 +94,9 @@ struct Mixer {
     constexpr int tiles = Products::group / 8;
     Stage weights(memory);
 #pragma unroll
-    for (int b = 0; b < ahead; ++b) {
-      if (b > 0) weights.advance();
-      if (b < blocks) weights.fill(shared + b * Stage::size);
+    for (int p = 0; p < ahead; ++p) {
+      if (p > 0) weights.advance();
+      if (p < parts) weights.fill(shared + p * Stage::size);
       commit_copies();
     }
     channel_mixer_detail::DirectRows<Mixer> rows(memory);
@@ -103,11 +105,11 @@ struct Mixer {
     Result result{};
     int stage = 0;
 #pragma unroll 1
-    for (int b = 0; b < blocks; ++b) {
+    for (int p = 0; p < parts; ++p) {
       wait_for_copies<ahead - 1>();
       __syncthreads();  // all have copied their parts, and are done with the stage that is filled next
       weights.advance();
-      if (b + ahead < blocks) weights.fill(shared + (stage == 0 ? stages - 1 : stage - 1) * Stage::size);
+      if (p + ahead < parts) weights.fill(shared + (stage == 0 ? stages - 1 : stage - 1) * Stage::size);
       commit_copies();
       const auto address = static_cast<std::uint32_t>(__cvta_generic_to_shared(shared + stage * Stage::size));
 #pragma unroll
@@ -118,7 +120,7 @@ struct Mixer {
 #pragma unroll
         for (int tile = 0; tile < tiles; ++tile) evaluate(sums, tile, inner, all_loads, all_members);
         (Products::template way_out<O>(address, first, inner[form.out[O].member], result), ...);
-        rows.store_members(part_of(b) * columns + first, inner, std::make_integer_sequence<int, stored_members>{});
+        rows.store_members(part_of(p) * columns + first, inner, std::make_integer_sequence<int, stored_members>{});
       }
       stage = stage == stages - 1 ? 0 : stage + 1;
     }
@@ -127,8 +129,8 @@ struct Mixer {
   }
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
-  /// The same by four warps together: products into the next part go on while this one's elementwise nodes are
-  /// computed.
+  /// The same by four warps together: products out of a part go on while its members are stored and the next part is
+  /// waited for.
   template <int... L, int... M, int... O>
   static __device__ void compute_by_warpgroups(const Memory& memory, BFloat16* shared,
                                                std::integer_sequence<int, L...> all_loads,
@@ -143,9 +145,9 @@ struct Mixer {
     rows.start_to_load();
     Stage weights(memory);
 #pragma unroll
-    for (int b = 0; b < ahead; ++b) {
-      if (b > 0) weights.advance();
-      if (b < blocks) weights.fill(shared + b * Stage::size);
+    for (int p = 0; p < ahead; ++p) {
+      if (p > 0) weights.advance();
+      if (p < parts) weights.fill(shared + p * Stage::size);
       commit_copies();
     }
     wait_for_copies<ahead>();
@@ -154,7 +156,7 @@ struct Mixer {
     Result result{};
     int stage = 0;
 #pragma unroll 1
-    for (int b = 0; b < blocks; ++b) {
+    for (int p = 0; p < parts; ++p) {
       wait_for_copies<ahead - 1>();
       tensor::show_shared_memory();
       __syncthreads();  // all have copied their parts, and are done with the stage that is filled next
@@ -165,24 +167,24 @@ struct Mixer {
       tensor::commit_products();
       // Copies come after products that have begun: a warp begins none until the addresses of its copies are read.
       weights.advance();
-      if (b + ahead < blocks) weights.fill(shared + (stage + ahead) % stages * Stage::size);
+      if (p + ahead < parts) weights.fill(shared + (stage + ahead) % stages * Stage::size);
       commit_copies();
       tensor::wait_for_products();
 #pragma unroll
-      for (int l = 0; l < loads; ++l) tensor::receive(sums[l]);
+      for (int l = 0; l < loads; ++l) tensor::pin(sums[l]);
       std::uint32_t inner[members][tiles][2];
 #pragma unroll
       for (int tile = 0; tile < tiles; ++tile) evaluate(sums, tile, inner, all_loads, all_members);
+      (tensor::pin(inner[form.out[O].member]), ...);
       tensor::begin_products();
-      (Products::template way_out<O>(address, b > 0, inner[form.out[O].member], result), ...);
+      (Products::template way_out<O>(address, p > 0, inner[form.out[O].member], result), ...);
       tensor::commit_products();
-      rows.store_members(part_of(b) * columns, inner, std::make_integer_sequence<int, stored_members>{});
+      rows.store_members(part_of(p) * columns, inner, std::make_integer_sequence<int, stored_members>{});
       stage = stage == stages - 1 ? 0 : stage + 1;
     }
-    commit_copies();  // of the addend, if nothing else came
     wait_for_copies<0>();
     tensor::wait_for_products();
-    tensor::receive(result);
+    tensor::pin(result);
     rows.store_result(result);
   }
 #endif

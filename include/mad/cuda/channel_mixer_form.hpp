@@ -97,10 +97,7 @@ struct MixerMaker {
     }
     form.weights = table.weight_count;
     const auto see = [&](int index, const Node& product, bool way_in) {
-      // Of x W^T, and of dy W, one side of the stored matrix is x's or dy's.
-      const bool in_out = product.attribute[0] != 0;
-      const bool inside_is_out = way_in == (product.op->product == Product::forward);
-      form.weight[index] = {way_in ? Low::nodes.at[product.operand[0]].width : product.width, inside_is_out != in_out};
+      form.weight[index] = {way_in ? Low::nodes.at[product.operand[0]].width : product.width, table.inside_rows[index]};
     };
     form.ways_in = table.in_count;
     for (int k = 0; k < form.ways_in; ++k) {

@@ -20,6 +20,10 @@ inline constexpr int ahead = 2;
 /// Products of four warps out of a part may go on while all warps are at the next one.
 inline constexpr int warpgroup_stages = ahead + 2;
 
+/// Columns outside, of all weights, of which parts of 32 columns of the inside fit into the 99 KiB that some devices
+/// give a block: single warps have ahead + 1 of them in rows of at most 32 + 8 numbers.
+inline constexpr int most_outside = 99 * 1024 / 2 / (ahead + 1) / (32 + 8) / 16 * 16;
+
 /// Columns outside, of all weights.
 template <class Form>
 constexpr int outside_of(const Form& form) {
@@ -51,14 +55,14 @@ public:
   static constexpr int begin = size_of(std::make_integer_sequence<int, W>{});
   static constexpr int size = begin<M::form.weights>;
 
-  /// Begins with the part that the block computes first.
+  /// Begins with the part that the thread block computes first.
   __device__ explicit Stage(const typename M::Memory& memory) : part_(M::part_of(0)) { start(memory, All{}); }
 
   /// Starts to copy a part of each weight.
   __device__ void fill(BFloat16* stage) { fill(stage, All{}); }
   /// Goes on to the next part, behind the last one to the first.
   __device__ void advance() {
-    const bool last = ++part_ == M::blocks;
+    const bool last = ++part_ == M::parts;
     if (last) part_ = 0;
     advance(last, All{});
   }
@@ -123,7 +127,7 @@ private:
   }
   template <int... W>
   __device__ void advance(bool last, std::integer_sequence<int, W...>) {
-    ((from_[W] += last ? Copies<W>::to_next * (1 - M::blocks) : Copies<W>::to_next), ...);
+    ((from_[W] += last ? Copies<W>::to_next * (1 - M::parts) : Copies<W>::to_next), ...);
   }
 
   int part_;
@@ -203,17 +207,17 @@ private:
   }
 };
 
-/// A part as four warps read it: blocks of 8 x 8 numbers, so far apart that eight neighbours along a row lie in
-/// different banks.
+/// A part as four warps read it: core matrices of 8 x 8 numbers, each of 128 bytes without a gap. They lie 144 bytes
+/// apart: a multiple of 16, as descriptors want it, with eight neighbours along a row in different banks.
 template <class M, int W>
-struct BlocksTile {
+struct CoreMatrixTile {
   using P = Part<M, W>;
-  static constexpr int block = 72;
-  static constexpr int row_of_blocks = P::columns / 8 * block;
-  static constexpr int row_step = row_of_blocks / 8;
-  static constexpr int size = P::rows / 8 * row_of_blocks;
+  static constexpr int matrix = 72;
+  static constexpr int row_of_matrices = P::columns / 8 * matrix;
+  static constexpr int row_step = row_of_matrices / 8;
+  static constexpr int size = P::rows / 8 * row_of_matrices;
   static __device__ int place(int row, int column) {
-    return row / 8 * row_of_blocks + column / 8 * block + row % 8 * 8;
+    return row / 8 * row_of_matrices + column / 8 * matrix + row % 8 * 8;
   }
 };
 
@@ -222,7 +226,7 @@ struct BlocksTile {
 /// Products by four warps together: all columns of the inside that are in shared memory at a time.
 template <class M>
 struct WarpgroupProducts {
-  using Stage = channel_mixer_detail::Stage<M, BlocksTile>;
+  using Stage = channel_mixer_detail::Stage<M, CoreMatrixTile>;
   static constexpr int stages = warpgroup_stages;
   static constexpr int group = M::columns;
 
@@ -254,10 +258,10 @@ private:
   /// Weight W as right factor: the rows of its part are the product's columns, or else its summands.
   template <int W, bool RowsAreColumns>
   struct Factor {
-    using T = BlocksTile<M, W>;
+    using T = CoreMatrixTile<M, W>;
     static constexpr bool transposed = !RowsAreColumns;
-    static constexpr int along = 2 * (RowsAreColumns ? T::block : T::row_of_blocks);  ///< in bytes
-    static constexpr int across = 2 * (RowsAreColumns ? T::row_of_blocks : T::block);
+    static constexpr int along = 2 * (RowsAreColumns ? T::matrix : T::row_of_matrices);  ///< in bytes
+    static constexpr int across = 2 * (RowsAreColumns ? T::row_of_matrices : T::matrix);
     static __device__ tensor::SharedFactor of(std::uint32_t stage) {
       return tensor::SharedFactor::at(stage + 2 * static_cast<std::uint32_t>(Stage::template begin<W>), along, across);
     }
@@ -282,7 +286,7 @@ private:
 template <class M>
 std::size_t shared_bytes(int most) {
   constexpr int by_warps = WarpProducts<M>::stages * Stage<M, RowsTile>::size + DirectRows<M>::shared_size;
-  constexpr int by_warpgroups = warpgroup_stages * Stage<M, BlocksTile>::size + StagedRows<M>::shared_size;
+  constexpr int by_warpgroups = warpgroup_stages * Stage<M, CoreMatrixTile>::size + StagedRows<M>::shared_size;
   static_assert(2 * by_warps <= 99 * 1024 && 2 * by_warpgroups <= 227 * 1024);
   constexpr int larger = by_warps > by_warpgroups ? by_warps : by_warpgroups;
   return 2 * static_cast<std::size_t>(2 * larger <= most ? larger : by_warps);

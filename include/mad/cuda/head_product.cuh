@@ -89,6 +89,7 @@ struct Kernel<&ops::head_product_gradient_op> {
     const auto x = call.template in<1>();
     const auto dx = call.out();
     const Index items = call.rows() * S::heads;
+    if (items == 0) return;  // sums are added to
     // Each block is a row of sums that somebody has to read; two of them fill a multiprocessor's registers.
     const Index most = 2 * Index{call.queue().multiprocessors()};
     Index blocks = 1;

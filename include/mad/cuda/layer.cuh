@@ -11,10 +11,11 @@
 
 namespace mad::cuda {
 
-/// A layer as the device runs it at a precision: with room for what it computes aside, and nothing computed again that
-/// takes a kernel of its own. Channel mixers are one kernel where there are tensor cores for it; other layers are the
-/// same at all precisions, so that they are planned once.
+/// With room for what is computed aside, and nothing computed again that takes a kernel of its own.
 inline constexpr unsigned device_passes = all_passes | room_aside | save_kernels;
+
+/// A layer as the device runs it at a precision. Channel mixers are one kernel where there are tensor cores for it;
+/// other layers are the same at all precisions, so that they are planned once.
 template <class L, int Width, class P>
 using DeviceLowered = Lowered<L, Width,
                               device_passes | (std::is_same_v<typename P::Activation, BFloat16> &&

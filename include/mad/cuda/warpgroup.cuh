@@ -12,12 +12,14 @@
 
 namespace mad::cuda::tensor {
 
-/// A right factor (16, N) of numbers of two bytes in shared memory, in blocks of 8 x 8. A block is 128 neighbouring
-/// bytes: its 8 rows as they are stored, which are columns of the factor, or else rows (`Transposed`).
+/// A right factor (16, N) of bfloat16 in shared memory: the matrix descriptor of wgmma, without swizzling. It consists
+/// of core matrices of 8 x 8, each 128 neighbouring bytes: 8 rows as they are stored, which are columns of the factor,
+/// or else rows (`Transposed`, MN-major). Addresses count by 16 bytes.
 struct SharedFactor {
   std::uint64_t bits;
 
-  /// \param along, across bytes from a block to the next along the summands, and along the columns of the product
+  /// \param along, across bytes from a core matrix to the next along the summands (leading byte offset), and along the
+  ///        columns of the product (stride byte offset)
   static __device__ SharedFactor at(std::uint32_t address, int along, int across) {
     return {(address >> 4) | static_cast<std::uint64_t>(along >> 4) << 16 |
             static_cast<std::uint64_t>(across >> 4) << 32};
@@ -25,20 +27,27 @@ struct SharedFactor {
   __device__ SharedFactor behind(int bytes) const { return {bits + static_cast<std::uint64_t>(bytes >> 4)}; }
 };
 
-/// Products read what has been written to registers and, by this thread or others before a barrier, to shared memory.
+/// wgmma.fence: products read what has been written to registers and, by this thread or others before a barrier, to
+/// shared memory.
 __device__ inline void begin_products() { asm volatile("wgmma.fence.sync.aligned;" : : : "memory"); }
-/// Before the barrier behind which products read what this thread has written to shared memory.
+/// The proxy fence, before the barrier behind which products read what this thread has written to shared memory.
 __device__ inline void show_shared_memory() { asm volatile("fence.proxy.async.shared::cta;" : : : "memory"); }
 /// Ends a group of products.
 __device__ inline void commit_products() { asm volatile("wgmma.commit_group.sync.aligned;" : : : "memory"); }
 /// Waits for all products of this warp's four.
 __device__ inline void wait_for_products() { asm volatile("wgmma.wait_group.sync.aligned 0;" : : : "memory"); }
-/// Sums of products that are done: what reads them stays behind the wait.
+/// Registers have their values here: what writes them stays before this place, and what reads them behind it, though
+/// neither compiler sees that products read and write them meanwhile.
 template <int Count>
-__device__ inline void receive(Sums (&sums)[Count]) {
+__device__ inline void pin(Sums (&sums)[Count]) {
 #pragma unroll
   for (int i = 0; i < Count; ++i)
     asm volatile("" : "+f"(sums[i].value[0]), "+f"(sums[i].value[1]), "+f"(sums[i].value[2]), "+f"(sums[i].value[3]));
+}
+template <int Count>
+__device__ inline void pin(std::uint32_t (&words)[Count][2]) {
+#pragma unroll
+  for (int i = 0; i < Count; ++i) asm volatile("" : "+r"(words[i][0]), "+r"(words[i][1]));
 }
 
 #define MAD_SUMS(s) "+f"((s).value[0]), "+f"((s).value[1]), "+f"((s).value[2]), "+f"((s).value[3])

@@ -24,7 +24,9 @@ constexpr bool is_inside(const Node& n) { return n.domain == Domain::tokens && n
 /// True for the product of a value with a parameter, and nothing added but perhaps a value of one row per token.
 constexpr bool is_product(const Graph& g, const Node& n) {
   if (n.op->product == Product::none || g.nodes[n.operand[1]].op != &ops::parameter_op) return false;
-  return n.operands == 2 || (n.operands == 3 && n.op->with_addend == nullptr);
+  if (n.operands != 3) return n.operands == 2;
+  const Node& addend = g.nodes[n.operand[2]];
+  return n.op->with_addend == nullptr && addend.domain == n.domain && addend.width == n.width;
 }
 /// The value that such a product adds, or -1.
 constexpr int addend_of(const Node& product) { return product.operands == 3 ? product.operand[2] : -1; }
@@ -69,7 +71,8 @@ constexpr bool are_few(const Graph& g, const bool* inside) {
     if (inside[i] && index_in(inputs, input_count, most_inputs, n.operand[0]) < 0) return false;
     if (index_in(weights, weight_count, most_weights, n.operand[1]) < 0) return false;
   }
-  return ways_in <= most_products && ways_out <= most_products;
+  // In the backward pass the gradient of the products out comes in as well, by as many products.
+  return input_count < most_inputs && ways_in + ways_out <= most_products;
 }
 
 /// True if a product of the forward pass leads into a channel mixer: elementwise nodes read it, which read nothing but

@@ -45,12 +45,14 @@ inline constexpr int widest_narrow_head = 32;
 
 }  // namespace ops
 
-/// first(x_h) * second(x_h) of every head h, for two maps with biases and of the same widths.
+/// first(x_h) * second(x_h) of every head h, for two maps of the same widths. One operation where heads are narrow and
+/// both maps have biases.
 constexpr Value head_product(Value x, int heads, const HeadMap& first, const HeadMap& second,
                              int line = __builtin_LINE()) {
   const Value y = first(x, heads, line);
   Graph& g = *x.graph;
   if (g.fault != Fault::none) return y;
+  if (first.bias.graph == nullptr || second.bias.graph == nullptr) return y * second(x, heads, line);
   Node& n = g.nodes[y.id];
   const int in = n.attribute[ops::linear_heads::in];
   const int out = n.attribute[ops::linear_heads::out];

@@ -12,7 +12,7 @@ TEST_CASE("channel mixers of a width between powers of two agree with the CPU") 
 }
 
 TEST_CASE("channel mixers of several inputs and products, and what is not one, agree with the CPU") {
-  compare_shapes<RoutedMixersNet, 64, Norm::layer_norm>();
+  compare_shapes<RoutedMixersNet, 112, Norm::layer_norm>();
 }
 
 TEST_CASE("RWKV's channel mixers agree with the CPU") { compare_shapes<ShiftedNet, 128, Norm::layer_norm>(); }

@@ -26,7 +26,7 @@ struct LowRank {
   }
 };
 
-/// Two values enter a mixer, and two gradients would leave it: there it is not one.
+/// Two values lead in, and two gradients would leave: no mixer.
 struct TwoInputs {
   static constexpr std::string_view name = "two-inputs";
 
@@ -67,8 +67,22 @@ struct OddPlaces {
   }
 };
 
+/// What leaves one mixer leads into the next, and a square weight is read both ways.
+struct MixerAfterMixer {
+  static constexpr std::string_view name = "mixer-after-mixer";
+
+  static constexpr Value forward(Value x) {
+    const int D = x.width();
+    const Value square_weight =
+        parameter(x, "square", {.dims = {D, D}, .rank = 2, .role = Role::matrix, .initial = Initial::normal(0.1)});
+    const Value first = linear(silu(linear(x, D, "in")), D, "between");
+    const Value second = linear(tanh(first), D, "out");
+    return second + matmul(silu(matmul(x, square_weight)), square_weight);
+  }
+};
+
 using GatedNet = Stack<SwiGLU, Mlp, LowRank>;
-using RoutedMixersNet = Stack<TwoInputs, ThreeWaysIn, ReadInside, OddPlaces>;
+using RoutedMixersNet = Stack<TwoInputs, ThreeWaysIn, ReadInside, OddPlaces, MixerAfterMixer>;
 using ShiftedNet = Stack<RWKV6ChannelMixer, RWKV7ChannelMixer>;
 
 }  // namespace mad::testing
