@@ -5,7 +5,7 @@
 /// chosen, only what a `Location` means and what executors do.
 #pragma once
 
-#include <mad/graph/plan.hpp>
+#include "mixer_tables.hpp"
 
 #include <map>
 #include <set>
@@ -51,7 +51,7 @@ private:
         expect(g_.output, Space::output, "the output, after the backward pass,");
         expect(g_.input_gradient, Space::input_gradient, "the gradient of the input");
         for (int i = 0; aside_ && i < g_.size; ++i)
-          if (plan_.schedule.live[i] && computed(i) && runs_aside(g_, plan_.schedule, i))
+          if (plan_.schedule.live[i] && computed(i) && !in_mixer(i) && runs_aside(g_, plan_.schedule, i))
             for (int k = 0; k < g_.nodes[i].operands; ++k) read_all(g_.nodes[i].operand[k], i);
       }
     }
@@ -106,11 +106,12 @@ private:
   void run_step(int index) {
     const Step& step = plan_.schedule.steps[index];
     if (step.group) return run_group(step);
+    if (step.mixer) return run_mixer(index);
     if (step.count != 1) return fail(plan_.schedule.order[step.first], "shares a step that is no loop");
     const int node = plan_.schedule.order[step.first];
     const Node& n = g_.nodes[node];
     for (int k = 0; k < n.operands; ++k) read_all(n.operand[k], node);
-    executed_.insert(node);
+    execute(node);
     if (n.op->kind == Kind::sink) {
       sink(node);
       return;
@@ -123,17 +124,23 @@ private:
     }
   }
 
+  void execute(int node) {
+    if (!executed_.insert(node).second) fail(node, "is computed twice");
+  }
+
   bool is_output(int i, int node) const {
     return g_.nodes[i].op->kind == Kind::result && g_.nodes[i].operand[0] == node;
   }
 
   bool may_overlap(const Node& n, int node, int output, int k) const {
     if (n.op == &ops::concat_op) return true;  // copies to itself, or elsewhere: cells tell
-    const Location& a = plan_.location[output];
-    const Location& b = plan_.location[n.operand[k]];
-    const bool same = a.space == b.space && a.domain == b.domain && a.base == b.base && a.column == b.column &&
-                      a.stride == b.stride && g_.nodes[output].width == g_.nodes[n.operand[k]].width;
-    return output == node && k == n.op->in_place && same;
+    return output == node && k == n.op->in_place && same_place(output, n.operand[k]);
+  }
+  bool same_place(int i, int j) const {
+    const Location& a = plan_.location[i];
+    const Location& b = plan_.location[j];
+    return a.space == b.space && a.domain == b.domain && a.base == b.base && a.column == b.column &&
+           a.stride == b.stride && g_.nodes[i].width == g_.nodes[j].width;
   }
 
   /// One element after the other, the rows of the loop outside: what is overwritten may not be read any more.
@@ -164,12 +171,52 @@ private:
           }
           members.insert(i);
         }
-        for (int i : members) {
-          executed_.insert(i);
+        for (int i : members)
           if (plan_.location[i].space != Space::registers) write(i, row, c);
-        }
       }
     }
+    for (int i : members) execute(i);
+  }
+
+  bool in_mixer(int i) const {
+    const int step = plan_.schedule.step_of[i];
+    return step >= 0 && plan_.schedule.steps[step].mixer;
+  }
+  bool in_registers(int i) const { return plan_.location[i].space == Space::registers; }
+
+  /// As its kernel goes, by what the tables say: rows of the inputs are read first, then those of members are written,
+  /// then the addend's are read and the result's written. Blocks of rows do that in any order, so whatever is written
+  /// may lie on nothing that is read, but for the result on the addend.
+  void run_mixer(int index) {
+    const MixerTables tables(g_, plan_, index);
+    const RunTable& run = tables.run;
+    const MixerTable& t = tables.mixer;
+    const int first = plan_.schedule.order[plan_.schedule.steps[index].first];
+    if (!tables.agree()) return fail(first, "is in a mixer that its table misses");
+    std::set<int> reads(t.inputs, t.inputs + t.input_count);
+    reads.insert(t.weights, t.weights + t.weight_count);
+    if (t.addend >= 0) reads.insert(t.addend);
+    std::set<int> stored;
+    for (int m = 0; m < run.count; ++m)
+      if (!in_registers(run.members[m])) stored.insert(run.members[m]);
+    stored.insert(t.result());
+    for (const int i : stored)
+      for (const int o : reads)
+        if (i != t.result() || o != t.addend || !same_place(i, o)) apart(i, o);
+    for (int w = 0; w < t.weight_count; ++w) read_all(t.weights[w], first);
+    const auto columns = [&](int node, const auto& use) {
+      for (int c = 0; c < g_.nodes[node].width; ++c) use(c);
+    };
+    for (Index row = 0; row < rows_of(Domain::tokens, shape); ++row) {
+      for (int i = 0; i < t.input_count; ++i) columns(t.inputs[i], [&](int c) { read(t.inputs[i], row, c, first); });
+      for (const int i : stored)
+        if (i != t.result()) columns(i, [&](int c) { write(i, row, c); });
+      if (t.addend >= 0) columns(t.addend, [&](int c) { read(t.addend, row, c, t.result()); });
+      columns(t.result(), [&](int c) { write(t.result(), row, c); });
+    }
+    for (int m = 0; m < run.count; ++m) execute(run.members[m]);
+    for (int k = 0; k < t.in_count; ++k) execute(t.in[k].node);
+    for (int k = 0; k < t.out_count; ++k) execute(t.out[k].node);
   }
 
   static Index row_in(Domain narrow, Domain wide, Index row) {

@@ -6,6 +6,8 @@
 #include <mad/layers/hyena.hpp>
 #include <mad/layers/mamba.hpp>
 #include <mad/layers/mlp.hpp>
+#include <mad/layers/rwkv6.hpp>
+#include <mad/layers/rwkv7.hpp>
 #include <mad/layers/swiglu.hpp>
 #include <mad/models/block.hpp>
 
@@ -69,6 +71,21 @@ TEST_CASE("Every value of the blocks is found where it is read") {
   check_plans<Residual<Norm::rms_norm, Mlp>, 4>();
   check_plans<Decoder<Norm::layer_norm>, 4>();
   check_plans<HeadNorm<Norm::rms_norm>, 4>();
+}
+
+TEST_CASE("Every value is found where it is read if channel mixers are one step") {
+  for (const unsigned more : {channel_mixers, channel_mixers | save_kernels}) {
+    check_plans<SwiGLU, 16>(more);
+    check_plans<Mlp, 16>(more);
+    check_plans<RWKV6ChannelMixer, 16>(more);
+    check_plans<RWKV7ChannelMixer, 16>(more);
+    check_plans<Mamba, 16>(more);
+    check_plans<Hyena, 16>(more);
+    check_plans<Residual<Norm::layer_norm, SwiGLU>, 16>(more);
+    check_plans<Residual<Norm::rms_norm, Mlp>, 16>(more);
+    check_plans<Residual<Norm::layer_norm, RWKV7ChannelMixer>, 16>(more);
+    check_plans<Residual<Norm::layer_norm, Hyena>, 16>(more);
+  }
 }
 
 TEST_CASE("Values that take a kernel of their own are computed again only where nothing else was asked for") {
