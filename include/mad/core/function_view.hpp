@@ -6,6 +6,7 @@
 #include <concepts>
 #include <memory>
 #include <type_traits>
+#include <utility>
 
 namespace mad {
 
@@ -25,11 +26,11 @@ public:
            std::is_invocable_r_v<Result, F&, Arguments...>) constexpr FunctionView(F&& function)
       : object_(const_cast<void*>(static_cast<const void*>(std::addressof(function)))),
         call_([](void* object, Arguments... arguments) -> Result {
-          return (*static_cast<std::remove_reference_t<F>*>(object))(arguments...);
+          return (*static_cast<std::remove_reference_t<F>*>(object))(std::forward<Arguments>(arguments)...);
         }) {}
 
   explicit operator bool() const { return call_ != nullptr; }
-  Result operator()(Arguments... arguments) const { return call_(object_, arguments...); }
+  Result operator()(Arguments... arguments) const { return call_(object_, std::forward<Arguments>(arguments)...); }
 
 private:
   void* object_ = nullptr;
