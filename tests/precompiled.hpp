@@ -1,11 +1,13 @@
 // Copyright 2026 The mad authors. SPDX-License-Identifier: Apache-2.0
 /// \file
-/// Headers of others that nearly every test reads, compiled once for all of them.
+/// Headers of others that nearly every test reads, compiled once for all of them. Of Eigen what programs read, not more:
+/// with Eigen/Core here no test would see what they get.
 #pragma once
 
 #include "catch.hpp"
 
-#include <Eigen/Core>
+#include <mad/cpu/eigen_packets.hpp>
+
 #include <nlohmann/json.hpp>
 
 #include <algorithm>

@@ -1,5 +1,6 @@
 // Copyright 2026 The mad authors. SPDX-License-Identifier: Apache-2.0
 #include "catch.hpp"
+#include "worst_error.hpp"
 
 #include <mad/cpu/expert_linear.hpp>
 
@@ -12,6 +13,7 @@ using mad::View;
 using mad::cpu::ExpertLinearGradients;
 using mad::cpu::ExpertLinearSizes;
 using mad::cpu::Workspace;
+using mad::testing::worst_error;
 
 namespace {
 
@@ -70,21 +72,12 @@ void check(Index rows, const ExpertLinearSizes& sizes, Index gap, bool with_bias
                                        .weight = found_dW.data(),
                                        .bias = with_bias ? found_db.data() : nullptr},
                                       workspace);
-  const auto distance = [](const std::vector<T>& found, const std::vector<double>& expected) {
-    double worst = 0, largest = 1;
-    for (std::size_t k = 0; k < expected.size(); ++k) {
-      const double difference = std::abs(static_cast<double>(found[k]) - expected[k]);
-      worst = difference <= worst ? worst : std::isnan(difference) ? INFINITY : difference;
-      largest = std::max(largest, std::abs(expected[k]));
-    }
-    return worst / largest;
-  };
   const double bound = sizeof(T) == 4 ? 5e-6 : 1e-14;
-  CHECK(distance(found_y, y) < bound);
-  CHECK(distance(found_dx, dx) < bound);
-  CHECK(distance(found_dp, dp) < bound);
-  CHECK(distance(found_dW, dW) < bound);
-  CHECK(distance(found_db, db) < bound);
+  CHECK(worst_error(found_y, y) < bound);
+  CHECK(worst_error(found_dx, dx) < bound);
+  CHECK(worst_error(found_dp, dp) < bound);
+  CHECK(worst_error(found_dW, dW) < bound);
+  CHECK(worst_error(found_db, db) < bound);
 }
 
 }  // namespace

@@ -1,5 +1,6 @@
 // Copyright 2026 The mad authors. SPDX-License-Identifier: Apache-2.0
 #include "catch.hpp"
+#include "worst_error.hpp"
 
 #include <mad/cpu/head_product.hpp>
 
@@ -11,6 +12,7 @@ using mad::Index;
 using mad::cpu::HeadMapSizes;
 using mad::cpu::TwoHeadMaps;
 using mad::cpu::Workspace;
+using mad::testing::worst_error;
 
 namespace {
 
@@ -66,22 +68,13 @@ void check(Index rows, Index heads, Index in, Index gap) {
   mad::cpu::head_product_backward<Out, T>(
       rows, sizes, {dy.data(), wide_out}, {x.data(), wide_in}, maps, {found_dx.data(), wide_in},
       {found_weight[0].data(), found_bias[0].data(), found_weight[1].data(), found_bias[1].data()}, workspace);
-  const auto distance = [](const std::vector<T>& found, const std::vector<double>& expected) {
-    double worst = 0, largest = 1;
-    for (std::size_t k = 0; k < expected.size(); ++k) {
-      const double difference = std::abs(static_cast<double>(found[k]) - expected[k]);
-      worst = difference <= worst ? worst : std::isnan(difference) ? INFINITY : difference;
-      largest = std::max(largest, std::abs(expected[k]));
-    }
-    return worst / largest;
-  };
   const double bound = sizeof(T) == 4 ? 1e-5 : 1e-14;
-  CHECK(distance(found_y, y) < bound);
-  CHECK(distance(found_dx, dx) < bound);
+  CHECK(worst_error(found_y, y) < bound);
+  CHECK(worst_error(found_dx, dx) < bound);
   for (int m = 0; m < 2; ++m) {
     CAPTURE(m);
-    CHECK(distance(found_weight[m], d_weight[m]) < bound);
-    CHECK(distance(found_bias[m], d_bias[m]) < bound);
+    CHECK(worst_error(found_weight[m], d_weight[m]) < bound);
+    CHECK(worst_error(found_bias[m], d_bias[m]) < bound);
   }
 }
 

@@ -1,5 +1,6 @@
 // Copyright 2026 The mad authors. SPDX-License-Identifier: Apache-2.0
 #include "catch.hpp"
+#include "worst_error.hpp"
 
 #include <mad/cpu/linear_heads.hpp>
 
@@ -11,6 +12,7 @@ using mad::Index;
 using mad::View;
 using mad::cpu::HeadMapSizes;
 using mad::cpu::Workspace;
+using mad::testing::worst_error;
 
 namespace {
 
@@ -58,20 +60,11 @@ void check(Index rows, const HeadMapSizes& sizes, Index gap, bool with_bias) {
                                            {found_more.data(), wide_in}, workspace);
   mad::cpu::linear_heads_weight_gradient<T>(rows, sizes, {dy.data(), wide_out}, {x.data(), wide_in}, found_dW.data(),
                                             workspace);
-  const auto distance = [](const std::vector<T>& found, const std::vector<double>& expected) {
-    double worst = 0, largest = 1;
-    for (std::size_t k = 0; k < expected.size(); ++k) {
-      const double difference = std::abs(static_cast<double>(found[k]) - expected[k]);
-      worst = difference <= worst ? worst : std::isnan(difference) ? INFINITY : difference;
-      largest = std::max(largest, std::abs(expected[k]));
-    }
-    return worst / largest;
-  };
   const double bound = sizeof(T) == 4 ? 3e-6 : 1e-14;
-  CHECK(distance(found_y, y) < bound);
-  CHECK(distance(found_dx, dx) < bound);
-  CHECK(distance(found_more, more) < bound);
-  CHECK(distance(found_dW, dW) < bound);
+  CHECK(worst_error(found_y, y) < bound);
+  CHECK(worst_error(found_dx, dx) < bound);
+  CHECK(worst_error(found_more, more) < bound);
+  CHECK(worst_error(found_dW, dW) < bound);
 }
 
 }  // namespace

@@ -6,6 +6,7 @@
 #include <mad/core/shape.hpp>
 #include <mad/core/view.hpp>
 #include <mad/cpu/attention_layout.hpp>
+#include <mad/cpu/eigen_packets.hpp>
 #include <mad/cpu/packet_loop.hpp>
 #include <mad/cpu/rotary.hpp>
 #include <mad/cpu/workspace.hpp>

@@ -7,6 +7,7 @@
 #include <mad/core/message.hpp>
 #include <mad/core/shape.hpp>
 #include <mad/core/view.hpp>
+#include <mad/cpu/eigen_packets.hpp>
 #include <mad/cpu/packet_loop.hpp>
 
 #include <algorithm>

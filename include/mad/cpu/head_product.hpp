@@ -6,8 +6,12 @@
 /// processor's cache. Memory holds neither them nor their gradients.
 #pragma once
 
+#include <mad/cpu/eigen_packets.hpp>
 #include <mad/cpu/linear_heads.hpp>
 #include <mad/cpu/packet_loop.hpp>
+#include <mad/cpu/workspace.hpp>
+
+#include <algorithm>
 
 namespace mad::cpu {
 

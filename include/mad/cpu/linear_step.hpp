@@ -4,6 +4,7 @@
 #pragma once
 
 #include <mad/core/view.hpp>
+#include <mad/cpu/eigen_packets.hpp>
 #include <mad/cpu/packet_loop.hpp>
 
 namespace mad::cpu {

@@ -7,6 +7,7 @@
 #pragma once
 
 #include <mad/core/shape.hpp>
+#include <mad/cpu/eigen_packets.hpp>
 #include <mad/cpu/lanes.hpp>
 
 namespace mad::cpu {

@@ -5,6 +5,7 @@
 
 #include <mad/core/shape.hpp>
 #include <mad/core/view.hpp>
+#include <mad/cpu/eigen_packets.hpp>
 #include <mad/cpu/packet_loop.hpp>
 #include <mad/graph/differentiate.hpp>
 

@@ -93,12 +93,7 @@ struct Mixer {
     constexpr int stages = Products::stages;
     constexpr int tiles = Products::group / 8;
     Stage weights(memory);
-#pragma unroll
-    for (int p = 0; p < ahead; ++p) {
-      if (p > 0) weights.advance();
-      if (p < parts) weights.fill(shared + p * Stage::size);
-      commit_copies();
-    }
+    weights.fill_first(shared);
     channel_mixer_detail::DirectRows<Mixer> rows(memory);
     Inputs input;
     rows.load(input);
@@ -144,12 +139,7 @@ struct Mixer {
     channel_mixer_detail::StagedRows<Mixer> rows(memory, shared + stages * Stage::size);
     rows.start_to_load();
     Stage weights(memory);
-#pragma unroll
-    for (int p = 0; p < ahead; ++p) {
-      if (p > 0) weights.advance();
-      if (p < parts) weights.fill(shared + p * Stage::size);
-      commit_copies();
-    }
+    weights.fill_first(shared);
     wait_for_copies<ahead>();
     Inputs input;
     rows.load(input);

@@ -58,6 +58,15 @@ public:
   /// Begins with the part that the thread block computes first.
   __device__ explicit Stage(const typename M::Memory& memory) : part_(M::part_of(0)) { start(memory, All{}); }
 
+  /// Starts to copy the first parts of each weight to the first stages, a group of copies for each.
+  __device__ void fill_first(BFloat16* stages) {
+#pragma unroll
+    for (int p = 0; p < ahead; ++p) {
+      if (p > 0) advance();
+      if (p < M::parts) fill(stages + p * size);
+      commit_copies();
+    }
+  }
   /// Starts to copy a part of each weight.
   __device__ void fill(BFloat16* stage) { fill(stage, All{}); }
   /// Goes on to the next part, behind the last one to the first.

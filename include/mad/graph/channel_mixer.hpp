@@ -1,8 +1,8 @@
 // Copyright 2026 The mad authors. SPDX-License-Identifier: Apache-2.0
 /// \file
 /// Channel mixers as one step: matrix products into a wider (or narrower) inside, a run of elementwise nodes, and
-/// products out of it. A device with such a kernel never writes the inside to memory, and computes it again in the
-/// backward pass.
+/// products out of it. A device with such a kernel writes of the inside only what others read, and computes it again in
+/// the backward pass.
 #pragma once
 
 #include <mad/graph/mixer_shape.hpp>
@@ -62,23 +62,6 @@ constexpr bool add_product(MixerTable& t, const Node* nodes, int node, bool way_
 }
 
 }  // namespace channel_mixer
-
-/// The products of a mixer's step; \p run tells the order of loads and members (`make_run_table`).
-template <class RunTable>
-constexpr MixerTable make_mixer_table(const Node* nodes, const Schedule& s, int step_index, const RunTable& run) {
-  MixerTable t;
-  t.inside = nodes[run.members[0]].width;
-  for (int l = 0; l < run.load_count; ++l) channel_mixer::add_product(t, nodes, run.loads[l].node, true, 0);
-  const Step& step = s.steps[step_index];
-  for (int m = step.first; m < step.first + step.count; ++m) {
-    const int id = s.order[m];
-    for (int k = 0; k < run.count; ++k)
-      if (nodes[id].op->kind == Kind::opaque && nodes[id].operand[0] == run.members[k])
-        channel_mixer::add_product(t, nodes, id, false, k);
-  }
-  t.addend = channel_mixer::addend_of(nodes[t.out[0].node]);
-  return t;
-}
 
 namespace planning {
 

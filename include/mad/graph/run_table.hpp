@@ -1,6 +1,7 @@
 // Copyright 2026 The mad authors. SPDX-License-Identifier: Apache-2.0
 /// \file
-/// What a run of elementwise nodes reads, in which order it computes, and what it writes; for every device.
+/// What a run of elementwise nodes reads, in which order it computes, and what it writes, and which products are around
+/// it in a channel mixer's step; for every device.
 #pragma once
 
 #include <mad/graph/plan.hpp>
@@ -50,6 +51,22 @@ constexpr RunTable make_run_table(const Node* nodes, const Plan& plan, int step_
       t.argument[m][k] = ~index;
     }
   }
+  return t;
+}
+
+/// The products of a mixer's step; \p run tells the order of loads and members (`make_run_table`).
+constexpr MixerTable make_mixer_table(const Node* nodes, const Schedule& s, int step_index, const RunTable& run) {
+  MixerTable t;
+  t.inside = nodes[run.members[0]].width;
+  for (int l = 0; l < run.load_count; ++l) channel_mixer::add_product(t, nodes, run.loads[l].node, true, 0);
+  const Step& step = s.steps[step_index];
+  for (int m = step.first; m < step.first + step.count; ++m) {
+    const int id = s.order[m];
+    for (int k = 0; k < run.count; ++k)
+      if (nodes[id].op->kind == Kind::opaque && nodes[id].operand[0] == run.members[k])
+        channel_mixer::add_product(t, nodes, id, false, k);
+  }
+  t.addend = channel_mixer::addend_of(nodes[t.out[0].node]);
   return t;
 }
 

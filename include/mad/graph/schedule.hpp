@@ -255,10 +255,6 @@ private:
   int placed_ = 0;
 };
 
-}  // namespace planning
-
-namespace planning {
-
 /// After nodes have moved from step to step: leaves out steps that have become empty, and orders the nodes of each step
 /// as they are in the graph.
 constexpr void renumber(const Graph& g, Schedule& s) {

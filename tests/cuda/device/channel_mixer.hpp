@@ -37,7 +37,7 @@ struct TwoInputs {
   }
 };
 
-/// Three products lead in, one of them twice; what is inside is also read by others.
+/// Three products lead in, and one of them is read twice.
 struct ThreeWaysIn {
   static constexpr std::string_view name = "three-ways-in";
 
@@ -47,6 +47,7 @@ struct ThreeWaysIn {
     return linear(inner, x.width(), "out") * 0.5;
   }
 };
+/// Products read two values of the inside: no mixer.
 struct ReadInside {
   static constexpr std::string_view name = "read-inside";
 
