@@ -1,6 +1,6 @@
 // Copyright 2026 The mad authors. SPDX-License-Identifier: Apache-2.0
 /// \file
-/// Headers of others that nearly every test reads, compiled once for all of them. Of Eigen what programs read, not more:
+/// Headers of others that nearly every test reads, compiled once for all of them. Of Eigen only what programs read:
 /// with Eigen/Core here no test would see what they get.
 #pragma once
 
