@@ -13,7 +13,8 @@ write_basic_package_version_file("${PROJECT_BINARY_DIR}/mad-config-version.cmake
                                  ARCH_INDEPENDENT)
 install(
   FILES "${PROJECT_BINARY_DIR}/mad-config.cmake" "${PROJECT_BINARY_DIR}/mad-config-version.cmake"
-        "${PROJECT_SOURCE_DIR}/cmake/mad_record_revision.cmake" "${PROJECT_SOURCE_DIR}/cmake/mad_write_revision.cmake"
+        "${PROJECT_SOURCE_DIR}/cmake/mad_compiled.cmake" "${PROJECT_SOURCE_DIR}/cmake/mad_record_revision.cmake"
+        "${PROJECT_SOURCE_DIR}/cmake/mad_write_revision.cmake"
   DESTINATION "${mad_package_folder}"
   COMPONENT library)
 

@@ -45,6 +45,7 @@ fi
 
 passed=0
 failed=0
+failures=  # what failed, for the end: the output above is long
 
 # stage <name> <command...> runs one step that passes or fails as a whole.
 stage() {
@@ -57,6 +58,8 @@ stage() {
     echo "== $name: passed, $(($(date +%s) - begin)) s"
   else
     failed=$((failed + 1))
+    failures="$failures
+  $name"
     echo "== $name: FAILED, $(($(date +%s) - begin)) s"
     return 1
   fi
@@ -69,13 +72,18 @@ run_tests() {
   rm -f "$report"
   (cd "$1" && ctest --output-on-failure --no-tests=error --output-junit test_report.xml) || true
   tests=$(sed -n 's/^[[:space:]]*tests="\([0-9]*\)".*/\1/p' "$report" 2>/dev/null | head -n 1)
-  failures=$(sed -n 's/^[[:space:]]*failures="\([0-9]*\)".*/\1/p' "$report" 2>/dev/null | head -n 1)
-  if [ -z "$tests" ] || [ -z "$failures" ]; then
+  bad=$(sed -n 's/^[[:space:]]*failures="\([0-9]*\)".*/\1/p' "$report" 2>/dev/null | head -n 1)
+  if [ -z "$tests" ] || [ -z "$bad" ]; then
     echo "== tests of $1: ctest did not finish"
     failed=$((failed + 1))
+    failures="$failures
+  tests of $1, which ctest did not finish"
   else
-    passed=$((passed + tests - failures))
-    failed=$((failed + failures))
+    passed=$((passed + tests - bad))
+    failed=$((failed + bad))
+    names=$(sed -n "s|.*<testcase name=\"\([^\"]*\)\".* status=\"fail\".*|  $1: \1|p" "$report")
+    [ -z "$names" ] || failures="$failures
+$names"
   fi
 }
 
@@ -141,5 +149,6 @@ if $tidy; then
   stage "clang-tidy" check_tidy "clang-tidy-${clang##*-}" || true
 fi
 
+[ -z "$failures" ] || echo "== What failed:$failures"
 echo "$passed passed, $failed failed"
 [ "$failed" -eq 0 ]

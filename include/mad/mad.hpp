@@ -27,6 +27,7 @@
 #include <mad/models/model.hpp>
 #include <mad/models/stack.hpp>
 
+#include <mad/compiled.hpp>
 #include <mad/cpu/model.hpp>
 #include <mad/train_on.hpp>
 

@@ -25,6 +25,15 @@ if(NOT output MATCHES "^mad ${VERSION} [0-9a-f]+(-dirty)?\n$" AND NOT output STR
   message(FATAL_ERROR "The program printed:\n${output}Expected: mad ${VERSION} <revision>")
 endif()
 
+# The installed package can bring its compiled part; once is enough, since it takes a minute.
+if(WAY STREQUAL "find_package")
+  run("${CMAKE_COMMAND}" --build "${FOLDER}/build" --target consumer_compiled)
+  run("${FOLDER}/build/consumer_compiled" layers)
+  if(NOT output MATCHES "swiglu")
+    message(FATAL_ERROR "The program with mad::compiled printed:\n${output}Expected a list with its layer, swiglu")
+  endif()
+endif()
+
 # The headers are those just installed, or those of the source folder; not some other copy on this machine.
 file(READ "${FOLDER}/build/include_folders.txt" include_folders)
 list(GET include_folders 0 include_folder)

@@ -6,6 +6,7 @@
 #include <mad/cli/nearest_name.hpp>
 #include <mad/core/error.hpp>
 #include <mad/cpu/architecture.hpp>
+#include <mad/cpu/compiled.hpp>
 #include <mad/train/fidelity.hpp>
 
 #include <algorithm>
