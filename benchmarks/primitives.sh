@@ -15,6 +15,9 @@ if ! "$PYTHON" -c 'import torch' 2>/dev/null; then
   echo "On Debian or Ubuntu: apt-get install python3-torch libopenblas0-openmp" >&2
   exit 1
 fi
+# Where OpenBLAS is older than the processor, PyTorch gets the kernels that OpenBLAS should have chosen.
+kernels=$("$PYTHON" benchmarks/pytorch/openblas_kernels.py)
+[ -z "$kernels" ] || export OPENBLAS_CORETYPE="$kernels"
 [ -f "$BUILD/CMakeCache.txt" ] || cmake -B "$BUILD" --preset release
 cmake --build "$BUILD" --target primitive_steps
 
@@ -27,7 +30,7 @@ cat > "$facts" <<FACTS
 * Date: $(date -u +%Y-%m-%d)
 * Commit: $commit
 * Compiler: $(sed -n 's/^CMAKE_CXX_COMPILER:[A-Z]*=//p' "$BUILD/CMakeCache.txt") of the release preset
-* PyTorch: $("$PYTHON" -c 'import torch; print(torch.__version__)')
+* PyTorch: $("$PYTHON" -c 'import torch; print(torch.__version__)')${kernels:+, OPENBLAS_CORETYPE=$kernels (quickest here)}
 * Command: \`benchmarks/primitives.sh${*:+ $*}\`
 FACTS
 "$PYTHON" benchmarks/pytorch/compare_primitives.py --program "$BUILD/benchmarks/primitive_steps" --python "$PYTHON" \

@@ -28,6 +28,9 @@ case "$blas" in
     echo "On Debian or Ubuntu: apt-get install libopenblas0-openmp" >&2
     exit 1 ;;
 esac
+# Where OpenBLAS is older than the processor, PyTorch gets the kernels that OpenBLAS should have chosen.
+kernels=$("$PYTHON" benchmarks/pytorch/openblas_kernels.py)
+[ -z "$kernels" ] || export OPENBLAS_CORETYPE="$kernels"
 
 mkdir -p "$BUILD" "$(dirname "$output")"
 program=$BUILD/training_step_benchmark
@@ -45,7 +48,7 @@ cat > "$facts" <<FACTS
 * Date: $(date -u +%Y-%m-%d)
 * Commit: $commit
 * Compiler: $("$CXX" --version | head -n 1), \`$CXXFLAGS\`
-* BLAS of the system: ${blas:-unknown}
+* BLAS of the system: ${blas:-unknown}${kernels:+, OPENBLAS_CORETYPE=$kernels (quickest here)}
 * Command: \`benchmarks/speed.sh${*:+ $*}\`
 FACTS
 "$PYTHON" benchmarks/pytorch/compare.py --program "$program" --python "$PYTHON" --facts "$facts" --output "$output" "$@"
