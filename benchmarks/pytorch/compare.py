@@ -121,7 +121,7 @@ def report(arguments):
     yield "## Share of the matrix products"
     yield ""
     yield ("Linear maps only, forward and backward. *Products*: the step's matrix products alone, at their shapes. "
-           "*Square*: products of 1024 x 1024 matrices. All with Eigen, CPU time per thread, in turn, medians.")
+           "*Square*: products of 1024 x 1024 matrices. All with our matrix product, CPU time per thread, in turn, medians.")
     yield ""
     rows = []
     for stack, width, length, batch in cases:
