@@ -16,3 +16,15 @@ if(NOT TARGET mad_compiled)
   target_link_libraries(mad_compiled PUBLIC mad::mad)
   add_library(mad::compiled ALIAS mad_compiled)
 endif()
+
+# mad::cuda_compiled: mad::cuda and, compiled once, models, training and backbones of the CUDA device for the usual
+# widths. It is there where mad::cuda is and the project has the language CUDA.
+if(TARGET mad::cuda AND CMAKE_CUDA_COMPILER AND NOT TARGET mad_cuda_compiled)
+  set(mad_cuda_compiled_library "${CMAKE_CURRENT_BINARY_DIR}/mad_cuda_compiled_library.cu")
+  file(CONFIGURE OUTPUT "${mad_cuda_compiled_library}" @ONLY
+       CONTENT "#define MAD_COMPILED_LIBRARY\n#include <mad/cuda/registration.cuh>\n")
+  add_library(mad_cuda_compiled STATIC EXCLUDE_FROM_ALL "${mad_cuda_compiled_library}")
+  target_compile_definitions(mad_cuda_compiled PUBLIC MAD_CUDA_COMPILED)
+  target_link_libraries(mad_cuda_compiled PUBLIC mad::cuda)
+  add_library(mad::cuda_compiled ALIAS mad_cuda_compiled)
+endif()

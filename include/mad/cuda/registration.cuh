@@ -9,8 +9,10 @@
 /// and `mad::run<Net>` in a .cpp file, or any other program of the command line, takes `--device cuda`.
 #pragma once
 
+#include <mad/core/compiled.hpp>
 #include <mad/cuda/architecture.cuh>
 #include <mad/cuda/block_list.hpp>
+#include <mad/cuda/compiled.cuh>
 #include <mad/cuda/run.cuh>
 
 #include <memory>
@@ -122,6 +124,12 @@ bool add_backbones() {
   static const CudaAccelerator<Exact, Mixed> accelerator{};
   return train::install(accelerator);
 }
+
+#if defined(MAD_CUDA_COMPILED)
+// In the library mad::cuda_compiled, for the widths that people train at; see <mad/compiled.hpp>.
+MAD_SHARED_FUNCTION(add_backbones<64>);
+MAD_SHARED_FUNCTION(add_backbones<128>);
+#endif
 
 namespace registration_detail {
 

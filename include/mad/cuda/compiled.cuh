@@ -1,0 +1,35 @@
+// Copyright 2026 The mad authors. SPDX-License-Identifier: Apache-2.0
+/// \file
+/// The kernels that the library `mad::cuda_compiled` has: the largest ones, at the sizes that the layers have by
+/// default at width 128. Models, training and backbones are listed in registration.cuh. See <mad/compiled.hpp>.
+#pragma once
+
+#if defined(MAD_CUDA_COMPILED)
+
+#include <mad/core/compiled.hpp>
+#include <mad/cuda/attention_exact.cuh>
+#include <mad/cuda/attention_narrow.cuh>
+#include <mad/cuda/attention_narrow_gradient.cuh>
+#include <mad/cuda/long_conv.cuh>
+
+namespace mad::cuda {
+
+// Attention with heads of width 8.
+MAD_SHARED_FUNCTION(attention_forward<8, float>);
+MAD_SHARED_FUNCTION(attention_backward<8, float>);
+MAD_SHARED_FUNCTION(attention_forward_narrow<8>);
+MAD_SHARED_FUNCTION(attention_backward_narrow<8>);
+
+// Hyena.
+namespace long_conv_detail {
+MAD_SHARED_FUNCTION(convolve<512, 512, false, false, float, float>);
+MAD_SHARED_FUNCTION(convolve<512, 512, true, false, float, float>);
+MAD_SHARED_FUNCTION(correlate<512, 512, false, float, float>);
+MAD_SHARED_FUNCTION(convolve<512, 512, false, true, BFloat16, BFloat16>);
+MAD_SHARED_FUNCTION(convolve<512, 512, true, true, BFloat16, BFloat16>);
+MAD_SHARED_FUNCTION(correlate<512, 512, true, BFloat16, BFloat16>);
+}  // namespace long_conv_detail
+
+}  // namespace mad::cuda
+
+#endif
