@@ -4,7 +4,8 @@
 ///
 /// The target `mad::compiled` is a library of exactly this, and of the command line (<mad/cli/main.hpp>). A program
 /// linked to it is left with the code of its own layers and compiles in about half the time; it computes the same. The
-/// target defines MAD_COMPILED. Without that this file is empty and mad is headers only.
+/// target defines MAD_COMPILED. Without that this file is empty and mad is headers only. <mad/mad.hpp> reads this file,
+/// and the command line reads <mad/cpu/compiled.hpp>; what reads neither compiles everything for itself.
 ///
 /// A program and the library must be compiled for the same processor: the width of its registers is part of how numbers
 /// lie in memory. Otherwise linking fails with an undefined reference to

@@ -1,5 +1,5 @@
 // Copyright 2026 The mad authors. SPDX-License-Identifier: Apache-2.0
-// Help, version, and everything that is refused before any work starts.
+// Help, version, and everything that is refused before any work starts: cli/main.hpp and cli/command_line.hpp.
 #include "cli/program.hpp"
 
 #include <mad/core/version.hpp>

@@ -7,6 +7,7 @@
 #include <mad/cli/cost.hpp>
 #include <mad/cli/data.hpp>
 #include <mad/cli/layers.hpp>
+#include <mad/cli/nearest_name.hpp>
 #include <mad/cli/options.hpp>
 #include <mad/cli/program.hpp>
 #include <mad/cli/tasks.hpp>
@@ -14,13 +15,14 @@
 #include <mad/core/error.hpp>
 #include <mad/core/version.hpp>
 
+#include <CLI/CLI.hpp>
+
 #include <algorithm>
+#include <cstddef>
 #include <string>
 #include <vector>
 
-namespace mad::cli {
-
-namespace detail {
+namespace mad::cli::detail {
 
 inline constexpr std::size_t help_column = 38;
 
@@ -87,6 +89,4 @@ inline int run_command_line(int argc, char** argv, const Program& program) {
   return command->run();
 }
 
-}  // namespace detail
-
-}  // namespace mad::cli
+}  // namespace mad::cli::detail

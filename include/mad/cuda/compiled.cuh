@@ -20,7 +20,7 @@ MAD_SHARED_FUNCTION(attention_backward<8, float>);
 MAD_SHARED_FUNCTION(attention_forward_narrow<8>);
 MAD_SHARED_FUNCTION(attention_backward_narrow<8>);
 
-// Hyena.
+// Hyena: an inside of four times the width.
 namespace long_conv_detail {
 MAD_SHARED_FUNCTION(convolve<512, 512, false, false, float, float>);
 MAD_SHARED_FUNCTION(convolve<512, 512, true, false, float, float>);
