@@ -139,8 +139,11 @@ DeviceTime time_device_steps(const Request& request, const mad::cpu::Architectur
   for (int epoch = -request.warm_up; epoch < request.repeat; ++epoch) {
     for (auto& run : runs) run->begin_epoch(order, schedule, 0);
     const auto start = std::chrono::steady_clock::now();
-    for (Index s = 0; s < steps; ++s)
-      for (auto& run : runs) run->start_step();
+    for (Index s = 0; s < steps;) {
+      Index started = 0;
+      for (auto& run : runs) started = run->start_steps();
+      s += started;
+    }
     for (auto& run : runs) loss = run->finish().back().metrics.loss;
     const double taken = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
     if (epoch >= 0) times.push_back(taken / static_cast<double>(steps * request.runs));

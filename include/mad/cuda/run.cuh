@@ -48,16 +48,17 @@ public:
     next_ = first;
   }
 
-  void start_step() override {
+  Index start_steps() override {
     model_.device().use();
-    training_.start_step(next_);
-    sequences_.push_back(training_.sequences(rows_[0], next_));
-    ++next_;
-    if (next_ % pace != 0) return;
+    const Index before = next_;
+    next_ += training_.start_steps(before);
+    for (Index b = before; b < next_; ++b) sequences_.push_back(training_.sequences(rows_[0], b));
+    if (next_ / pace == before / pace) return next_ - before;
     // The host runs ahead of the device, but not so far that it could no longer stop it.
     Milestone& milestone = milestones_[static_cast<std::size_t>(next_ / pace % 2)];
     milestone.wait();
     milestone.set(stream());
+    return next_ - before;
   }
 
   void start_evaluation(train::Half half) override {

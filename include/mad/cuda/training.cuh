@@ -75,10 +75,10 @@ public:
   template <class Rate>
   void start_epoch(std::span<const Index> order, const Rate& rate) {
     begin_epoch(order, rate);
-    for (Index b = 0; b < train_batches(); ++b) start_step(b);
+    for (Index b = 0; b < train_batches();) b += start_steps(b);
   }
 
-  /// The same in steps: `begin_epoch`, then `start_step` for each batch in order, from \p first on.
+  /// The same in parts: `begin_epoch`, then `start_steps` for all batches in order, from \p first on.
   template <class Rate>
   void begin_epoch(std::span<const Index> order, const Rate& rate, Index first = 0) {
     finish();
@@ -93,9 +93,11 @@ public:
     copy_in(rates_.data(), std::span<const double>(host_rates_));
     copy_in(&progress_.data()->position, std::span<const int>(&host_position_, 1));
   }
-  void start_step(Index batch) {
-    graph(train_graphs_, train_.rows, batch).launch(model_.queue().stream());
-    expect(batch, 1);
+  /// Starts some steps, the first of them with this batch; returns how many.
+  Index start_steps(Index batch) {
+    const Index started = launch(train_graphs_, train_.rows, batch);
+    expect(batch, started);
+    return started;
   }
 
   /// Starts an evaluation of the training or the test examples, in order. It may follow the steps of an epoch at once;
@@ -106,7 +108,7 @@ public:
     model_.queue().zero(&progress_.data()->position, sizeof(int));
     const Index rows = of_test ? test_.rows : train_.rows;
     auto& graphs = of_test ? test_graphs_ : train_evaluation_graphs_;
-    for (Index b = 0; b < batches(rows); ++b) graph(graphs, rows, b).launch(model_.queue().stream());
+    for (Index b = 0; b < batches(rows);) b += launch(graphs, rows, b);
     expect(of_test ? train_batches() : 0, batches(rows));
   }
 
@@ -175,9 +177,13 @@ private:
       targets.upload(e.targets, model.queue().stream());
     }
   };
-  using Graphs = std::map<Index, Graph>;  // by the number of sequences
+  using Graphs = std::map<Index, RecordedSteps>;  // by the number of sequences
 
-  Graph& graph(Graphs& graphs, Index rows, Index batch) { return graphs.at(sequences(rows, batch)); }
+  /// Starts steps from a batch on, as many as one call takes; returns how many.
+  Index launch(const Graphs& graphs, Index rows, Index batch) {
+    const Index full = rows / batch_size_;
+    return graphs.at(sequences(rows, batch)).launch(model_.queue().stream(), std::max<Index>(full - batch, 1));
+  }
 
   /// Every shape that occurs is rehearsed first, then captured.
   void make_graphs() {
@@ -198,9 +204,10 @@ private:
     for (std::size_t i = 0; i < sizes.size(); ++i) {
       Pass<P>& pass = passes_.at(sizes[i]);
       const bool of_test = i >= 2;
-      if (!of_test) capture(train_graphs_, sizes[i], [&] { step(pass); });
-      capture(of_test ? test_graphs_ : train_evaluation_graphs_, sizes[i],
-              [&] { evaluation(pass, of_test ? test_ : train_); });
+      const Data& data = of_test ? test_ : train_;
+      const Index most = sizes[i] == batch_size_ ? data.rows / batch_size_ : 1;
+      if (!of_test) capture(train_graphs_, sizes[i], most, [&] { step(pass); });
+      capture(of_test ? test_graphs_ : train_evaluation_graphs_, sizes[i], most, [&] { evaluation(pass, data); });
     }
     queue.wait();
   }
@@ -212,10 +219,10 @@ private:
   }
 
   template <class Work>
-  void capture(Graphs& graphs, Index size, const Work& work) {
+  void capture(Graphs& graphs, Index size, Index most, const Work& work) {
     if (graphs.contains(size)) return;
     try {
-      graphs.emplace(size, Graph(model_.queue().stream(), work));
+      graphs.try_emplace(size, model_.queue().stream(), most, work);
     } catch (...) {
       model_.queue().forget();
       throw;

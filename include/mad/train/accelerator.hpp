@@ -63,8 +63,9 @@ public:
 
   /// An epoch over the training examples in this order, at the schedule's rates; batches before `first` are done.
   virtual void begin_epoch(std::span<const Index> order, const Schedule& schedule, Index first) = 0;
-  /// The next training step. A loss that is no finite number stops the run: the parameters keep their values.
-  virtual void start_step() = 0;
+  /// The next training steps of the epoch, as many as the device takes at once; returns how many. A loss that is no
+  /// finite number stops the run: the parameters keep their values.
+  virtual Index start_steps() = 0;
   virtual void start_evaluation(Half half) = 0;
   /// Waits for what was started. Returns what was measured of its batches, in order.
   virtual std::vector<BatchResult> finish() = 0;

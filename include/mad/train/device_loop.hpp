@@ -36,9 +36,9 @@ public:
     const auto first = static_cast<Index>(state.batches.size());
     run_->begin_epoch(order, schedule, first);
     Index started = first;
-    for (; started < batches_ && !watch.asked_to_stop(); ++started) {
-      run_->start_step();
-      watch.tell(started + 1, last_loss_);
+    while (started < batches_ && !watch.asked_to_stop()) {
+      started += run_->start_steps();
+      watch.tell(started, last_loss_);
     }
     const bool whole = started == batches_;
     if (whole) run_->start_evaluation(Half::test);
