@@ -114,15 +114,18 @@ Queue& queue_aside(const Context<P>& c, std::span<const Place> read, std::span<c
   return c.queue->begin_aside();
 }
 
-/// True if a step reads what work aside may still write, or writes what it may still read or write.
+/// The last group of work aside (`Queue::end_group_aside`) that may still write what a step reads, or read or write
+/// what it writes; -1 if there is none.
 template <class P>
-bool collides_with_aside(const Context<P>& c, std::span<const Place> read, std::span<const Place> written) {
-  if (!c.queue->has_reserved()) return false;
-  const auto collides = [&](const Place& place, bool to_write) {
-    return place.space != Space::registers && c.queue->is_reserved(bytes_of(c, place), to_write);
+int group_in_the_way(const Context<P>& c, std::span<const Place> read, std::span<const Place> written) {
+  int last = -1;
+  if (!c.queue->has_reserved()) return last;
+  const auto look = [&](const Place& place, bool to_write) {
+    if (place.space != Space::registers) last = std::max(last, c.queue->reserving_group(bytes_of(c, place), to_write));
   };
-  return std::any_of(read.begin(), read.end(), [&](const Place& p) { return collides(p, false); }) ||
-         std::any_of(written.begin(), written.end(), [&](const Place& p) { return collides(p, true); });
+  for (const Place& place : read) look(place, false);
+  for (const Place& place : written) look(place, true);
+  return last;
 }
 
 /// A parameter in the type of matrix products.

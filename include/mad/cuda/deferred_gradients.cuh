@@ -19,8 +19,6 @@ namespace deferred_detail {
 /// Rows up to which all gradients of a layer in one kernel take less time than a product each.
 inline constexpr Index most_rows = Index{1} << 15;
 
-inline bool wanted(const Queue& queue, Index rows) { return queue.defers() && rows <= most_rows; }
-
 /// Calls start(group) for the gradients that \p belongs picks, as many at a time as \p most and as have places of
 /// their own.
 template <class Belongs, class Start>
@@ -67,11 +65,11 @@ std::vector<WeightGradientOf<T>>& list(Queue& queue, Index rows) {
 
 /// Small gradients in float also occur in the epilogue, whose steps read each other's results.
 template <class T>
-bool is_deferred(const Queue& queue, Index rows, const WeightGradientOf<T>& g, bool to_parameter) {
+bool is_deferred(Index rows, const WeightGradientOf<T>& g, bool to_parameter) {
   if constexpr (std::is_same_v<T, float>)
     return to_parameter && are_few(g, rows);
   else
-    return wanted(queue, rows) && takes(g);
+    return rows <= most_rows && takes(g);
 }
 
 }  // namespace deferred_detail
@@ -80,7 +78,7 @@ bool is_deferred(const Queue& queue, Index rows, const WeightGradientOf<T>& g, b
 /// \param to_parameter it goes to a parameter's gradient
 template <class T>
 bool defer_product(Queue& queue, Index rows, const WeightGradientOf<T>& g, bool to_parameter) {
-  if (!deferred_detail::is_deferred(queue, rows, g, to_parameter)) return false;
+  if (!deferred_detail::is_deferred(rows, g, to_parameter)) return false;
   for (WeightGradientOf<T>& known : deferred_detail::list<T>(queue, rows)) {
     if (known.dy != g.dy || known.dy_stride != g.dy_stride || known.out != g.out || known.x != nullptr) continue;
     known.x = g.x;
@@ -101,7 +99,7 @@ bool defer_row_sums(Queue& queue, View<const T> x, Index rows, Index columns, fl
   WeightGradientOf<T> g{.dy = x.data, .dy_stride = stride, .x = x.data, .x_stride = stride};
   g.out = static_cast<int>(columns);
   g.in = std::is_same_v<T, float> ? 1 : g.out;
-  if (!deferred_detail::is_deferred(queue, rows, g, to_parameter)) return false;
+  if (!deferred_detail::is_deferred(rows, g, to_parameter)) return false;
   for (WeightGradientOf<T>& known : deferred_detail::list<T>(queue, rows)) {
     if (known.dy != x.data || known.dy_stride != stride || known.out != columns || known.d_bias != nullptr) continue;
     known.d_bias = to;

@@ -179,7 +179,6 @@ private:
     linear_input_gradient<Activation, Activation>(queue, rows, width, o_.vocab_size, d_logits,
                                                   w.factors + layout_.head_weight, {}, {dy_, width}, false);
     for (std::size_t i = stages_.size(); i-- > 0;) {
-      side.defer_nothing(i == 0);  // nothing comes after the first layer that it could run beside
       const bool has_epilogue = part.is_last && stages_[i].block->arenas->has_epilogue;
       // Nothing comes after the first layer that its epilogue could run beside, so that it begins as soon as it can.
       const bool at_once = has_epilogue && i == 0;
@@ -195,6 +194,7 @@ private:
         side.wait_for(queue);
         run_phase(side, w, stages_[i], part.sequences, Phase::epilogue);
       }
+      if (i + 1 < stages_.size()) queue.end_group_aside();  // the head's gradients go along with the last layer's
     }
     queue.release();
     const auto gradient = [&](Index offset) { return offset >= 0 ? gradients_ + offset : nullptr; };
@@ -202,7 +202,6 @@ private:
         queue, shape, inputs(part), dy_, o_.vocab_size, width,
         {gradient(layout_.token_embeds), gradient(layout_.position_embeds), gradient(layout_.cls_token)});
     queue.wait_for(side);
-    side.defer_nothing(false);
   }
 
   EmbeddingTables<const float> embedding_tables(const Weights<P>& w) const {
@@ -227,6 +226,7 @@ private:
       if (bytes > 0) queue.reserve_aside({begin, begin + bytes}, true);
     }
     for (const std::byte* begin : stage.prepared) queue.reserve_aside({begin, begin + 1}, true);
+    queue.end_group_aside();
     return i;
   }
 

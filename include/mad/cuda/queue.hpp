@@ -36,6 +36,8 @@ public:
     const auto device = hold_device();
     cublasLtDestroy(products_);
     cudaEventDestroy(reached_);
+    for (cudaEvent_t mark : marks_)
+      if (mark != nullptr) cudaEventDestroy(mark);
     cudaStreamDestroy(stream_);
   }
 
@@ -58,8 +60,6 @@ public:
     d.start = start;
     return d.gradients;
   }
-  bool defers() const { return defers_; }
-  void defer_nothing(bool nothing) { defers_ = !nothing; }
   /// Starts what was deferred here and in the side queue.
   void start_deferred() {
     start_own();
@@ -70,24 +70,49 @@ public:
   void wait_for(Queue& other) {
     other.start_own();
     if (&other == side_.get()) {
+      waited_ = group_ - 1;
       reserved_.clear();
-      handed_.release();
+      for (Handed& h : handed_) h.memory.release();
     }
     if (rehearsing_) return;
     check(cudaEventRecord(other.reached_, other.stream_), "mark a place in a stream");
     check(cudaStreamWaitEvent(stream_, other.reached_, 0), "wait for another stream");
   }
 
+  /// Ends a group of work in the side queue, such as a layer's: from now on this queue can wait for it without waiting
+  /// for what comes after it there.
+  void end_group_aside() {
+    if (side_ == nullptr) return;
+    side_->start_own();
+    if (!rehearsing_) check(cudaEventRecord(mark_of(group_), side_->stream_), "mark a place in a stream");
+    ++group_;
+    // Its mark is about to be used for the new group.
+    wait_for_group(group_ - static_cast<int>(marks_.size()));
+  }
+  /// The group of the work that is put into the side queue now.
+  int group() const { return group_; }
+  /// What comes next in this queue waits for the groups up to this one. For the present group that is all there is.
+  void wait_for_group(int group) {
+    if (group == group_) return wait_for(*side_);
+    if (group <= waited_) return;
+    waited_ = group;
+    std::erase_if(reserved_, [&](const Reserved& r) { return r.group <= group; });
+    if (!rehearsing_) check(cudaStreamWaitEvent(stream_, mark_of(group), 0), "wait for another stream");
+  }
+
   /// Notes memory that work in the side queue reads, or else writes, until this queue has waited for it.
   void reserve_aside(Bytes bytes, bool written) {
-    if (side_ != nullptr) reserved_.push_back({bytes, written});
+    if (side_ != nullptr) reserved_.push_back({bytes, written, group_});
   }
   bool has_reserved() const { return !reserved_.empty(); }
-  /// True if work in the side queue may still write \p bytes, or read them where they are to be written.
-  bool is_reserved(Bytes bytes, bool to_write) const {
-    return std::any_of(reserved_.begin(), reserved_.end(), [&](const Reserved& r) {
-      return (to_write || r.written) && bytes.begin < r.bytes.end && r.bytes.begin < bytes.end;
-    });
+  /// The last group of the side queue that may still write \p bytes, or read them where they are to be written; -1 if
+  /// there is none.
+  int reserving_group(Bytes bytes, bool to_write) const {
+    int last = -1;
+    for (const Reserved& r : reserved_)
+      if ((to_write || r.written) && bytes.begin < r.bytes.end && r.bytes.begin < bytes.end)
+        last = std::max(last, r.group);
+    return last;
   }
 
   cudaStream_t stream() const { return stream_; }
@@ -107,16 +132,23 @@ public:
   void forget() {
     deferred_.gradients.clear();
     exact_deferred_.gradients.clear();
-    defers_ = true;
     reserved_.clear();
-    handed_.release();
+    group_ = 0;
+    waited_ = -1;
+    for (Handed& h : handed_) {
+      h.group = -1;
+      h.memory.release();
+    }
     if (side_ != nullptr) side_->forget();
   }
   void allocate_workspace() {
     rehearsing_ = false;
     if (side_ != nullptr) side_->allocate_workspace();
     workspace_.allocate();
-    handed_.allocate();
+    // A group finds its turn taken by another one when passes are recorded in another order.
+    handed_[0].memory.want(handed_[1].memory.demand());
+    handed_[1].memory.want(handed_[0].memory.demand());
+    for (Handed& h : handed_) h.memory.allocate();
   }
 
   /// Gives the workspace back: the next kernel may use it, being later on the same stream.
@@ -126,10 +158,17 @@ public:
   T* take(Index count) {
     return workspace_.take<T>(count, rehearsing_);
   }
-  /// Memory that is written here and read aside: it lasts until this queue has waited for the side queue.
+  /// Memory that is written here and read aside: it lasts until this queue has waited for the present group there.
   template <class T>
   T* take_for_aside(Index count) {
-    return side_ == nullptr ? take<T>(count) : handed_.take<T>(count, rehearsing_);
+    if (side_ == nullptr) return take<T>(count);
+    Handed& handed = handed_[static_cast<std::size_t>(group_) % handed_.size()];
+    if (handed.group != group_) {
+      wait_for_group(handed.group);
+      handed.memory.release();
+      handed.group = group_;
+    }
+    return handed.memory.take<T>(count, rehearsing_);
   }
 
   /// \p count counters that are 0 whenever no kernel runs: who uses them leaves them so.
@@ -156,18 +195,41 @@ public:
   template <class... Parameters, class... Arguments>
   void launch(std::string_view what, void (*kernel)(Parameters...), dim3 grid, dim3 block, std::size_t shared_bytes,
               const Arguments&... arguments) {
-    launch_converted<Parameters...>(what, reinterpret_cast<const void*>(kernel), grid, block, shared_bytes,
+    launch_converted<Parameters...>(what, reinterpret_cast<const void*>(kernel), grid, block, shared_bytes, 1,
                                     arguments...);
+  }
+  /// The same in clusters of so many neighbouring blocks, where the kernel `has_clusters`.
+  template <class... Parameters, class... Arguments>
+  void launch_clusters(std::string_view what, void (*kernel)(Parameters...), dim3 grid, unsigned cluster, dim3 block,
+                       std::size_t shared_bytes, const Arguments&... arguments) {
+    launch_converted<Parameters...>(what, reinterpret_cast<const void*>(kernel), grid, block, shared_bytes, cluster,
+                                    arguments...);
+  }
+  /// True if the code that the device has for a kernel knows of clusters: what was compiled for 8.0 does not, wherever
+  /// it runs.
+  template <class... Parameters>
+  static bool has_clusters(void (*kernel)(Parameters...)) {
+    cudaFuncAttributes facts{};
+    check(cudaFuncGetAttributes(&facts, reinterpret_cast<const void*>(kernel)), "ask what a kernel was compiled for");
+    return facts.ptxVersion >= 90;
   }
   /// The same for a kernel without a type and the addresses of its arguments.
   [[gnu::noinline]] void launch_kernel(std::string_view what, const void* kernel, dim3 grid, dim3 block,
-                                       std::size_t shared_bytes, void** arguments) {
+                                       std::size_t shared_bytes, void** arguments, unsigned cluster = 1) {
     if (rehearsing_ || grid.x == 0 || grid.y == 0 || grid.z == 0) return;
-    if (shared_bytes > 48 * 1024) {
+    if (shared_bytes > 32 * 1024) {  // with static memory, and a tool's own, more than the 48 KiB that need no asking
       check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared_bytes)),
             "give " + std::string(what) + " " + std::to_string(shared_bytes) + " bytes of shared memory");
     }
-    check(cudaLaunchKernel(kernel, grid, block, arguments, shared_bytes, stream_), "launch " + std::string(what));
+    if (cluster == 1) {
+      check(cudaLaunchKernel(kernel, grid, block, arguments, shared_bytes, stream_), "launch " + std::string(what));
+      return;
+    }
+    cudaLaunchAttribute attribute{};
+    attribute.id = cudaLaunchAttributeClusterDimension;
+    attribute.val.clusterDim = {cluster, 1, 1};
+    const cudaLaunchConfig_t form{grid, block, shared_bytes, stream_, &attribute, 1};
+    check(cudaLaunchKernelExC(&form, kernel, arguments), "launch " + std::string(what));
   }
 
   /// Sets \p bytes bytes to zero.
@@ -195,7 +257,9 @@ private:
     check(cublasLtCreate(&products_), "start cuBLASLt");
     counters_ = Buffer<int>(counter_count, "counters");
     check(cudaMemsetAsync(counters_.data(), 0, counters_.bytes(), stream_), "clear counters");
-    if (with_side) side_.reset(new Queue(multiprocessors, false));
+    if (!with_side) return;
+    for (cudaEvent_t& mark : marks_) check(cudaEventCreateWithFlags(&mark, cudaEventDisableTiming), "create an event");
+    side_.reset(new Queue(multiprocessors, false));
   }
 
   /// Memory that is cut off piece by piece and given back at once.
@@ -211,6 +275,8 @@ private:
       return reinterpret_cast<T*>(memory_.data() + begin);
     }
     void release() { used_ = 0; }
+    Index demand() const { return demand_; }
+    void want(Index bytes) { demand_ = std::max(demand_, bytes); }
     void allocate() {
       if (memory_.size() < demand_) memory_ = Buffer<std::byte>(demand_, "the kernels' workspace");
     }
@@ -223,6 +289,12 @@ private:
   struct Reserved {
     Bytes bytes;
     bool written;
+    int group;
+  };
+  /// Groups take turns with two of these.
+  struct Handed {
+    Workspace memory;
+    int group = -1;
   };
   struct Table {
     std::array<double, 4> key;
@@ -248,26 +320,30 @@ private:
     start_all(exact_deferred_);
   }
 
+  cudaEvent_t mark_of(int group) const { return marks_[static_cast<std::size_t>(group) % marks_.size()]; }
+
   template <class... Parameters>
   void launch_converted(std::string_view what, const void* kernel, dim3 grid, dim3 block, std::size_t shared_bytes,
-                        Parameters... parameters) {
+                        unsigned cluster, Parameters... parameters) {
     void* addresses[] = {static_cast<void*>(&parameters)..., nullptr};
-    launch_kernel(what, kernel, grid, block, shared_bytes, addresses);
+    launch_kernel(what, kernel, grid, block, shared_bytes, addresses, cluster);
   }
 
   int multiprocessors_;
   int shared_memory_per_block_ = 0;
   cudaStream_t stream_ = nullptr;
   cudaEvent_t reached_ = nullptr;
+  std::array<cudaEvent_t, 4> marks_{};  ///< ends of the last groups of the side queue
+  int group_ = 0;
+  int waited_ = -1;  ///< the last group that this queue has waited for
   cublasLtHandle_t products_ = nullptr;
   std::unique_ptr<Queue> side_;
   std::vector<Reserved> reserved_;
   DeferredGradients<BFloat16> deferred_;
   DeferredGradients<float> exact_deferred_;
-  bool defers_ = true;
   Buffer<int> counters_;
   Workspace workspace_;
-  Workspace handed_;
+  std::array<Handed, 2> handed_;
   bool rehearsing_ = false;
   std::vector<Table> tables_;
 };

@@ -133,11 +133,9 @@ struct PendingStep {
 
   std::span<const Place> read() const { return {step.places, static_cast<std::size_t>(step.reads)}; }
   std::span<const Place> written() const { return {step.places + step.reads, static_cast<std::size_t>(step.writes)}; }
-  /// True if the context's queue must wait for what is aside before the step can run in it.
-  bool must_wait() const { return !step.aside && collides_with_aside(context, read(), written()); }
-  void wait() const {
-    if (must_wait()) context.queue->wait_for(context.queue->side());
-  }
+  /// The last group of work aside that the context's queue must wait for before the step can run in it, or -1.
+  int must_wait_for() const { return step.aside ? -1 : group_in_the_way(context, read(), written()); }
+  void wait() const { context.queue->wait_for_group(must_wait_for()); }
   void run() const {
     context.queue->release();
     if (step.aside) {
@@ -153,14 +151,15 @@ struct PendingStep {
 namespace step_detail {
 
 /// The step before which the epilogue starts, in the second queue: the first after all that add to what it reads, or
-/// where a later one must wait for what is in that queue by then, this one, since it would wait for the epilogue too.
+/// where a later one must wait for all that is in that queue by then, this one, since it would wait for the epilogue
+/// too.
 template <class P>
 int epilogue_begin(const Context<P>& context, const StepCode<P>* code, int next, int end) {
   for (int s = next; s < end; ++s)
     for (int k = 0; k < code[s].writes; ++k)
       if (code[s].places[code[s].reads + k].space == Space::accumulator) return end;  // not yet
   for (int s = next; s < end; ++s)
-    if (PendingStep<P>{context, code[s]}.must_wait()) return s;
+    if (PendingStep<P>{context, code[s]}.must_wait_for() == context.queue->group()) return s;
   return next;
 }
 
@@ -187,6 +186,10 @@ void run_phase(const Context<P>& context) {
           if (place.space == Space::parameter_gradient) context.queue->reserve_aside(bytes_of(context, place), true);
     }
   };
+  // Gradients that were put off start when the last of them is known, ahead of what else goes aside.
+  int last_aside = begin - 1;
+  for (int s = begin; s < end; ++s)
+    if (code[s].aside) last_aside = s;
   bool pending = Which == Phase::backward && context.with_epilogue;
   for (int s = begin; s < end; ++s) {
     const PendingStep<P> step{context, code[s]};
@@ -195,9 +198,10 @@ void run_phase(const Context<P>& context) {
     if (now) start_epilogue();
     if (now) pending = false;
     step.run();
+    if (s == last_aside) context.queue->start_deferred();
   }
   if (pending) start_epilogue();
-  if constexpr (Which == Phase::backward || Which == Phase::epilogue) context.queue->start_deferred();
+  if constexpr (Which == Phase::epilogue) context.queue->start_deferred();
 }
 
 }  // namespace mad::cuda
