@@ -6,16 +6,13 @@
 /// tiles and the rows into shares, as many as keep all multiprocessors busy once; a second one adds up the shares, in
 /// order. What bounds the first is the traffic from the second-level cache, so that tiles are as large as registers
 /// allow, and the traffic of partial sums, so that the warps of a block share the rows of its tile and add up what they
-/// have before it leaves the multiprocessor. Where blocks form clusters, those of four shares add up theirs, too: each
-/// takes a quarter of the tile.
+/// have before it leaves the multiprocessor.
 #pragma once
 
 #include <mad/cuda/async_copy.cuh>
 #include <mad/cuda/queue.hpp>
 #include <mad/cuda/tensor_core.cuh>
 #include <mad/cuda/weight_gradient.hpp>
-
-#include <cooperative_groups.h>
 
 #include <algorithm>
 #include <cstddef>
@@ -67,9 +64,6 @@ struct Shape {
 /// time for attention's step than one block of two groups.
 using Default = Shape<128, 128, 2, 2, 1, 32, 4, 2>;
 
-/// Shares whose sums are added up before they leave the multiprocessors.
-inline constexpr int cluster_blocks = 4;
-
 template <class S>
 struct Memory {
   struct Stage {  // rows are padded so that eight of them lie in different banks
@@ -79,7 +73,6 @@ struct Memory {
   union {
     Stage stage[S::stages];
     float handed[2][S::pieces / 2][32][4];  // sums, from group to group
-    float sums[S::pieces][32][4];           // for the other blocks of a cluster
   };
   float columns[S::groups][S::out];  // sums of dy's columns
 };
@@ -88,17 +81,16 @@ struct Task {
   WeightGradient of;
   unsigned tiles;     ///< in rows of `tiles_in`
   unsigned tiles_in;  ///< along the columns of the weight
-  unsigned shares;    ///< of the rows, a multiple of a cluster's blocks
+  unsigned shares;    ///< of the rows
   unsigned rows;      ///< of a share
   unsigned first_tile;
   unsigned first_block;
-  float* partial;  ///< (shares of clusters, tiles, results of a block)
+  float* partial;  ///< (shares, tiles, results of a block)
 };
 struct Tasks {
   Task task[most_weight_gradients];
   unsigned count;
   unsigned rows;
-  unsigned cluster;  ///< blocks, one share each, that add up what they have
 };
 
 /// The last task whose `first` is not after `index`.
@@ -193,43 +185,6 @@ struct WarpSums {
   }
 };
 
-#if __CUDA_ARCH__ >= 900
-/// Adds up the sums that all blocks of the cluster have in shared memory, in the order of the blocks; each block takes
-/// its part of the tile.
-template <class S>
-__device__ void add_up_cluster(const Memory<S>& memory, const Place<S>& place, float* partial, bool has_bias) {
-  namespace cg = cooperative_groups;
-  const cg::cluster_group cluster = cg::this_cluster();
-  cluster.sync();
-  const auto rank = static_cast<int>(cluster.block_rank());
-  const auto of_block = [&](const float* here, int block) { return cluster.map_shared_rank(here, block); };
-  constexpr int each = S::pieces * 32 / cluster_blocks;
-  for (int i = static_cast<int>(threadIdx.x); i < each; i += S::threads) {
-    const int at = rank * each + i;
-    const int piece = at / 32;
-    const int own = piece / (S::lefts * S::rights);
-    const int out = own % S::warps_out * S::warp_out + piece / S::rights % S::lefts * 16;
-    const int in = own / S::warps_out * S::warp_in + piece % S::rights * 8;
-    if (out >= place.outs || in >= place.ins) continue;
-    float of[cluster_blocks][4];
-#pragma unroll
-    for (int b = 0; b < cluster_blocks; ++b) load(of_block(&memory.sums[0][0][0], b) + at * 4, of[b]);
-#pragma unroll
-    for (int b = 1; b < cluster_blocks; ++b)
-#pragma unroll
-      for (int k = 0; k < 4; ++k) of[0][k] += of[b][k];
-    store(partial + at * 4, of[0]);
-  }
-  if (has_bias && rank == 0)
-    for (int c = static_cast<int>(threadIdx.x); c < place.outs; c += S::threads) {
-      float sum = 0;
-      for (int b = 0; b < cluster_blocks; ++b) sum += of_block(&memory.columns[0][0], b)[c];
-      partial[S::out * S::in + c] = sum;
-    }
-  cluster.sync();  // nobody goes while others read
-}
-#endif
-
 /// A share of the rows for a tile of a task's results. Grid: the tasks' blocks.
 template <class S>
 __global__ void __launch_bounds__(S::threads, S::blocks) add_products(const __grid_constant__ Tasks tasks) {
@@ -239,7 +194,7 @@ __global__ void __launch_bounds__(S::threads, S::blocks) add_products(const __gr
   const unsigned tile = (blockIdx.x - task.first_block) / task.shares;
   const unsigned share = (blockIdx.x - task.first_block) % task.shares;
   const Place<S> place(task, tile);
-  const unsigned begin = min(share * task.rows, tasks.rows);
+  const unsigned begin = share * task.rows;
   const unsigned end = min(begin + task.rows, tasks.rows);
   const BFloat16* dy = task.of.dy + place.first_out;
   const BFloat16* x = task.of.x + place.first_in;
@@ -293,24 +248,12 @@ __global__ void __launch_bounds__(S::threads, S::blocks) add_products(const __gr
       to[8] = sums.column[j].value[2];
     }
   }
-  float* partial = task.partial + (static_cast<std::size_t>(share / tasks.cluster) * task.tiles + tile) * S::results;
+  float* partial = task.partial + (static_cast<std::size_t>(share) * task.tiles + tile) * S::results;
   // Pieces are stored as the lanes hold them, which writes whole lines.
   const auto store_piece = [&](int m, int n, const tensor::Sums& s) {
     if (own_out + m * 16 < place.outs && own_in + n * 8 < place.ins)
       store(partial + (((own * S::lefts + m) * S::rights + n) * 32 + lane) * 4, s.value);
   };
-#if __CUDA_ARCH__ >= 900
-  if constexpr (S::groups == 1) {
-    if (tasks.cluster > 1) {
-      const auto keep_piece = [&](int m, int n, const tensor::Sums& s) {
-        store(memory.sums[(own * S::lefts + m) * S::rights + n][lane], s.value);
-      };
-      sums.template for_group<0>(keep_piece);
-      add_up_cluster(memory, place, partial, place.has_bias(task));
-      return;
-    }
-  }
-#endif
   if constexpr (S::groups == 1) {
     sums.template for_group<0>(store_piece);
     __syncthreads();
@@ -364,17 +307,16 @@ __global__ void __launch_bounds__(32 * finish_warps) add_shares(const __grid_con
   const unsigned lane = threadIdx.x % 32;
   const unsigned warp = threadIdx.x / 32;
   const std::size_t stride = std::size_t{task.tiles} * S::results;
-  const unsigned shares = task.shares / tasks.cluster;
   const float* from = task.partial + std::size_t{tile} * S::results + static_cast<unsigned>(unit) * 128 + lane * 4;
   float sum[4]{};
-  for (unsigned s = warp; s < shares; s += at_once * finish_warps) {
+  for (unsigned s = warp; s < task.shares; s += at_once * finish_warps) {
     float next[at_once][4];  // without a branch, so that all is on its way at once
 #pragma unroll
-    for (unsigned k = 0; k < at_once; ++k) load(from + min(s + k * finish_warps, shares - 1) * stride, next[k]);
+    for (unsigned k = 0; k < at_once; ++k) load(from + min(s + k * finish_warps, task.shares - 1) * stride, next[k]);
 #pragma unroll
     for (unsigned k = 0; k < at_once; ++k)
 #pragma unroll
-      for (int i = 0; i < 4; ++i) sum[i] += s + k * finish_warps < shares ? next[k][i] : 0.0f;
+      for (int i = 0; i < 4; ++i) sum[i] += s + k * finish_warps < task.shares ? next[k][i] : 0.0f;
   }
   store(&of_warp[warp][lane * 4], sum);
   __syncthreads();
@@ -399,11 +341,7 @@ void add(Queue& queue, std::span<const WeightGradient> gradients, Index rows) {
   const auto cost = [](const WeightGradient& g) {
     return S::out + S::in + std::min(S::out, g.out) + std::min(S::in, g.in);
   };
-  const Index cluster = S::groups == 1 && Queue::has_clusters(add_products<S>) ? Index{cluster_blocks} : 1;
-  Tasks tasks{.task = {},
-              .count = static_cast<unsigned>(gradients.size()),
-              .rows = static_cast<unsigned>(rows),
-              .cluster = static_cast<unsigned>(cluster)};
+  Tasks tasks{.task = {}, .count = static_cast<unsigned>(gradients.size()), .rows = static_cast<unsigned>(rows)};
   unsigned all_tiles = 0;
   double all_cost = 0;
   for (std::size_t i = 0; i < gradients.size(); ++i) {
@@ -422,18 +360,17 @@ void add(Queue& queue, std::span<const WeightGradient> gradients, Index rows) {
   unsigned all_blocks = 0;
   for (Task& task : std::span(tasks.task).first(gradients.size())) {
     // No smaller number of rows wants more shares, so that a rehearsal with the most rows is enough.
-    const Index most = std::clamp<Index>(static_cast<Index>(static_cast<double>(blocks) * cost(task.of) / all_cost), 1,
-                                         std::max<Index>(1, steps / S::stages));
-    const Index clusters = std::max<Index>(1, most / cluster);
-    task.partial = queue.take<float>(clusters * task.tiles * S::results);
-    const Index share = std::max<Index>(1, (steps + clusters * cluster - 1) / (clusters * cluster));
+    const Index wanted = std::clamp<Index>(static_cast<Index>(static_cast<double>(blocks) * cost(task.of) / all_cost),
+                                           1, std::max<Index>(1, steps / S::stages));
+    task.partial = queue.take<float>(wanted * task.tiles * S::results);
+    const Index share = std::max<Index>(1, (steps + wanted - 1) / wanted);
     task.rows = static_cast<unsigned>(share * S::rows);
-    task.shares = static_cast<unsigned>(((steps + share - 1) / share + cluster - 1) / cluster * cluster);
+    task.shares = static_cast<unsigned>((steps + share - 1) / share);
     task.first_block = all_blocks;
     all_blocks += task.tiles * task.shares;
   }
-  queue.launch_clusters("the gradients of weights", add_products<S>, dim3(all_blocks), tasks.cluster, dim3(S::threads),
-                        sizeof(Memory<S>), tasks);
+  queue.launch("the gradients of weights", add_products<S>, dim3(all_blocks), dim3(S::threads), sizeof(Memory<S>),
+               tasks);
   queue.launch("the gradients of weights", add_shares<S>, dim3(rows > 0 ? all_tiles * (S::results / 128) : 0),
                dim3(32 * finish_warps), 0, tasks);
 }
