@@ -11,9 +11,11 @@
 /// only where others read it. The weights' parts go through shared memory, two of them ahead.
 #pragma once
 
+#include <mad/cuda/channel_mixer_panels.cuh>
 #include <mad/cuda/channel_mixer_products.cuh>
 #include <mad/cuda/channel_mixer_rows.cuh>
 #include <mad/cuda/elementwise.cuh>
+#include <mad/cuda/tensor_map.hpp>
 
 #include <cstdint>
 #include <utility>
@@ -49,6 +51,8 @@ struct Mixer {
     BFloat16* member[stored_members > 0 ? stored_members : 1];
     BFloat16* result;
     unsigned rows;
+    CUtensorMap map[form.weights];  ///< of the weights, for the copy engine
+    CUtensorMap member_map[stored_members > 0 ? stored_members : 1];
   };
 
   /// Of 16 summands each, over the columns of an input; the first of them among those of both inputs.
@@ -60,8 +64,9 @@ struct Mixer {
   using Inputs = tensor::Left<16>[steps<0> + steps<1>];
   using Result = tensor::Sums[result_width / 8];
 
-  /// The part that comes as number \p p. Thread blocks begin with different parts, so that not all multiprocessors ask
-  /// for the same memory at the same time; but where something is stored by parts, neighbours are written together.
+  /// The part that comes as number \p p to single warps. Thread blocks begin with different parts, so that not all
+  /// multiprocessors ask for the same memory at the same time; but where something is stored by parts, neighbours are
+  /// written together.
   static __device__ int part_of(int p) { return stored_members > 0 ? p : static_cast<int>((blockIdx.x + p) % parts); }
 
   /// The elementwise nodes of 8 columns.
@@ -124,72 +129,110 @@ struct Mixer {
   }
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
-  /// The same by four warps together: products out of a part go on while its members are stored and the next part is
-  /// waited for.
+  /// The same by four warps together, which go their own way: a warp of its own has the weights copied. Products out of
+  /// a part go on while its members are stored and the next part is waited for.
   template <int... L, int... M, int... O>
   static __device__ void compute_by_warpgroups(const Memory& memory, BFloat16* shared,
                                                std::integer_sequence<int, L...> all_loads,
                                                std::integer_sequence<int, M...> all_members,
                                                std::integer_sequence<int, O...>) {
     using Products = channel_mixer_detail::WarpgroupProducts<Mixer>;
-    using Stage = typename Products::Stage;
-    constexpr int ahead = channel_mixer_detail::ahead;
-    constexpr int stages = Products::stages;
+    using Stages = channel_mixer_detail::PanelStages<Mixer>;
+    using Turn = typename Stages::Turn;
+    constexpr unsigned cluster = channel_mixer_detail::cluster;
+    constexpr unsigned threads = channel_mixer_detail::threads;
     constexpr int tiles = columns / 8;
-    channel_mixer_detail::StagedRows<Mixer> rows(memory, shared + stages * Stage::size);
-    rows.start_to_load();
-    Stage weights(memory);
-    weights.fill_first(shared);
-    wait_for_copies<ahead>();
-    Inputs input;
-    rows.load(input);
-    Result result{};
-    int stage = 0;
+    const Stages weights(static_cast<std::uint32_t>(__cvta_generic_to_shared(shared)));
+    channel_mixer_detail::StagedRows<Mixer> rows(memory, shared + Stages::Memory::rows_begin / 2);
+    // A cluster has a block's rows for each of its blocks, again and again until there are no more.
+    constexpr unsigned per_cluster = cluster * channel_mixer_detail::rows_per_block;
+    const unsigned times = (memory.rows + per_cluster - 1) / per_cluster;
+    const bool computes = threadIdx.x < threads;
+    if (computes) rows.start_to_load(blockIdx.x);
+    if (threadIdx.x == threads) weights.start();
+    arrive_at_cluster();
+    wait_for_cluster();
+    if (computes) {
+      tensor::get_registers<channel_mixer_detail::computing_registers>();
+      Turn turn;
+      for (unsigned time = blockIdx.x / cluster; time < times; time += gridDim.x / cluster) {
+        const unsigned block = time * cluster + blockIdx.x % cluster;
+        Inputs input;
+        rows.load(input, block, block + gridDim.x);
+        Result result{};
+        int before = 0;
 #pragma unroll 1
-    for (int p = 0; p < parts; ++p) {
-      wait_for_copies<ahead - 1>();
-      tensor::show_shared_memory();
-      __syncthreads();  // all have copied their parts, and are done with the stage that is filled next
-      const auto address = static_cast<std::uint32_t>(__cvta_generic_to_shared(shared + stage * Stage::size));
-      tensor::Sums sums[loads][tiles];
-      tensor::begin_products();
-      (Products::template way_in<L>(address, input, sums[L]), ...);
-      tensor::commit_products();
-      // Copies come after products that have begun: a warp begins none until the addresses of its copies are read.
-      weights.advance();
-      if (p + ahead < parts) weights.fill(shared + (stage + ahead) % stages * Stage::size);
-      commit_copies();
-      tensor::wait_for_products();
+        for (int p = 0; p < parts; ++p) {
+          weights.wait(turn);
+          const std::uint32_t address = weights.at(turn.stage);
+          tensor::Sums sums[loads][tiles];
+          tensor::begin_products();
+          (Products::template way_in<L>(address, input, sums), ...);
+          tensor::commit_products();
+          tensor::wait_for_products();
 #pragma unroll
-      for (int l = 0; l < loads; ++l) tensor::pin(sums[l]);
-      std::uint32_t inner[members][tiles][2];
+          for (int l = 0; l < loads; ++l) tensor::pin(sums[l]);
+          if (p > 0) weights.release(before);
+          std::uint32_t inner[members][tiles][2];
 #pragma unroll
-      for (int tile = 0; tile < tiles; ++tile) evaluate(sums, tile, inner, all_loads, all_members);
-      (tensor::pin(inner[form.out[O].member]), ...);
-      tensor::begin_products();
-      (Products::template way_out<O>(address, p > 0, inner[form.out[O].member], result), ...);
-      tensor::commit_products();
-      rows.store_members(part_of(p) * columns, inner, std::make_integer_sequence<int, stored_members>{});
-      stage = stage == stages - 1 ? 0 : stage + 1;
+          for (int tile = 0; tile < tiles; ++tile) evaluate(sums, tile, inner, all_loads, all_members);
+          (tensor::pin(inner[form.out[O].member]), ...);
+          tensor::begin_products();
+          (Products::template way_out<O>(address, p > 0, inner[form.out[O].member], result), ...);
+          tensor::commit_products();
+          rows.store_members(p * columns, inner, std::make_integer_sequence<int, stored_members>{});
+          before = turn.stage;
+          turn.advance();
+        }
+        tensor::wait_for_products();
+        tensor::pin(result);
+        weights.release(before);
+        rows.store_result(result);
+      }
+      rows.finish();
+    } else {
+      tensor::give_registers<channel_mixer_detail::copying_registers>();
+      if (threadIdx.x == threads) {
+        Turn turn;
+        for (unsigned time = blockIdx.x / cluster; time < times; time += gridDim.x / cluster) {
+#pragma unroll 1
+          for (int p = 0; p < parts; ++p) {
+            weights.fill(turn, memory, p);
+            turn.advance();
+          }
+        }
+      }
     }
-    wait_for_copies<0>();
-    tensor::wait_for_products();
-    tensor::pin(result);
-    rows.store_result(result);
+    // Nobody leaves while the other may still copy to it or arrive at its barriers.
+    __syncwarp();
+    arrive_at_cluster();
+    wait_for_cluster();
   }
 #endif
 
   static void run(const Context<P>& context, const Place* at);
 };
 
+/// How the code for a device wants to be launched. Who launches it asks for its number of threads, which tells the two
+/// ways apart.
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+#define MAD_MIXER_LAUNCH                                                                               \
+  __cluster_dims__(channel_mixer_detail::cluster, 1, 1)                                                \
+      __launch_bounds__(channel_mixer_detail::threads + channel_mixer_detail::copying_threads, 1)
+#else
+#define MAD_MIXER_LAUNCH __launch_bounds__(channel_mixer_detail::threads, 1)
+#endif
+
 template <class Low, int StepIndex, class P>
-__global__ void __launch_bounds__(channel_mixer_detail::threads, 1)
+__global__ void MAD_MIXER_LAUNCH
     mixer_kernel(const __grid_constant__ typename Mixer<Low, StepIndex, P>::Memory memory) {
   using M = Mixer<Low, StepIndex, P>;
   extern __shared__ float4 dynamic_memory[];
   const auto compute = [&](auto... all) {
     BFloat16* shared = reinterpret_cast<BFloat16*>(dynamic_memory);
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+    constexpr unsigned alignment = channel_mixer_detail::PanelMemory<M>::alignment;
+    shared += (alignment - __cvta_generic_to_shared(shared) % alignment) % alignment / 2;
     M::compute_by_warpgroups(memory, shared, all...);
 #else
     M::compute_by_warps(memory, shared, all...);
@@ -199,8 +242,11 @@ __global__ void __launch_bounds__(channel_mixer_detail::threads, 1)
           std::make_integer_sequence<int, M::form.ways_out>{});
 }
 
+#undef MAD_MIXER_LAUNCH
+
 template <class Low, int StepIndex, class P>
 void Mixer<Low, StepIndex, P>::run(const Context<P>& context, const Place* at) {
+  if (context.queue->rehearsing()) return;
   Memory memory{};
   const auto next = [&] { return reinterpret_cast<BFloat16*>(locate(context, *at)); };
   for (int i = 0; i < form.inputs; ++i, ++at) memory.input[i] = next();
@@ -212,10 +258,19 @@ void Mixer<Low, StepIndex, P>::run(const Context<P>& context, const Place* at) {
   for (int m = 0; m < stored_members; ++m, ++at) memory.member[m] = next();
   memory.result = next();
   memory.rows = static_cast<unsigned>(rows_of(Domain::tokens, context.shape));
+  cudaFuncAttributes kernel{};
+  check(cudaFuncGetAttributes(&kernel, mixer_kernel<Low, StepIndex, P>), "ask how a channel mixer is launched");
   constexpr unsigned per_block = channel_mixer_detail::rows_per_block;
-  context.queue->launch("a channel mixer", mixer_kernel<Low, StepIndex, P>,
-                        dim3((memory.rows + per_block - 1) / per_block), dim3(channel_mixer_detail::threads),
-                        channel_mixer_detail::shared_bytes<Mixer>(context.queue->shared_memory_per_block()), memory);
+  unsigned blocks = (memory.rows + per_block - 1) / per_block;
+  int bytes = channel_mixer_detail::WarpProducts<Mixer>::shared_bytes;
+  if (kernel.maxThreadsPerBlock > channel_mixer_detail::threads) {
+    constexpr int cluster = channel_mixer_detail::cluster;
+    channel_mixer_detail::describe_boxes<Mixer>(memory);
+    blocks = std::min<unsigned>((blocks + cluster - 1) / cluster, context.queue->multiprocessors() / cluster) * cluster;
+    bytes = channel_mixer_detail::PanelMemory<Mixer>::bytes;
+  }
+  context.queue->launch("a channel mixer", mixer_kernel<Low, StepIndex, P>, dim3(blocks),
+                        dim3(kernel.maxThreadsPerBlock), bytes, memory);
 }
 
 }  // namespace mad::cuda
