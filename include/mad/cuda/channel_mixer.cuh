@@ -139,24 +139,20 @@ struct Mixer {
     using Products = channel_mixer_detail::WarpgroupProducts<Mixer>;
     using Stages = channel_mixer_detail::PanelStages<Mixer>;
     using Turn = typename Stages::Turn;
-    constexpr unsigned cluster = channel_mixer_detail::cluster;
     constexpr unsigned threads = channel_mixer_detail::threads;
     constexpr int tiles = columns / 8;
+    constexpr auto stored = std::make_integer_sequence<int, stored_members>{};
     const Stages weights(static_cast<std::uint32_t>(__cvta_generic_to_shared(shared)));
     channel_mixer_detail::StagedRows<Mixer> rows(memory, shared + Stages::Memory::rows_begin / 2);
-    // A cluster has a block's rows for each of its blocks, again and again until there are no more.
-    constexpr unsigned per_cluster = cluster * channel_mixer_detail::rows_per_block;
-    const unsigned times = (memory.rows + per_cluster - 1) / per_cluster;
+    const unsigned blocks = channel_mixer_detail::blocks_of(memory.rows);
     const bool computes = threadIdx.x < threads;
     if (computes) rows.start_to_load(blockIdx.x);
     if (threadIdx.x == threads) weights.start();
-    arrive_at_cluster();
-    wait_for_cluster();
+    __syncthreads();
     if (computes) {
       tensor::get_registers<channel_mixer_detail::computing_registers>();
       Turn turn;
-      for (unsigned time = blockIdx.x / cluster; time < times; time += gridDim.x / cluster) {
-        const unsigned block = time * cluster + blockIdx.x % cluster;
+      for (unsigned block = blockIdx.x; block < blocks; block += gridDim.x) {
         Inputs input;
         rows.load(input, block, block + gridDim.x);
         Result result{};
@@ -169,6 +165,7 @@ struct Mixer {
           tensor::begin_products();
           (Products::template way_in<L>(address, input, sums), ...);
           tensor::commit_products();
+          if (p > 0) rows.send_members((p - 1) * columns, stored);
           tensor::wait_for_products();
 #pragma unroll
           for (int l = 0; l < loads; ++l) tensor::pin(sums[l]);
@@ -180,10 +177,11 @@ struct Mixer {
           tensor::begin_products();
           (Products::template way_out<O>(address, p > 0, inner[form.out[O].member], result), ...);
           tensor::commit_products();
-          rows.store_members(p * columns, inner, std::make_integer_sequence<int, stored_members>{});
+          rows.put_members(inner, stored);
           before = turn.stage;
           turn.advance();
         }
+        rows.send_members((parts - 1) * columns, stored);
         tensor::wait_for_products();
         tensor::pin(result);
         weights.release(before);
@@ -194,7 +192,7 @@ struct Mixer {
       tensor::give_registers<channel_mixer_detail::copying_registers>();
       if (threadIdx.x == threads) {
         Turn turn;
-        for (unsigned time = blockIdx.x / cluster; time < times; time += gridDim.x / cluster) {
+        for (unsigned block = blockIdx.x; block < blocks; block += gridDim.x) {
 #pragma unroll 1
           for (int p = 0; p < parts; ++p) {
             weights.fill(turn, memory, p);
@@ -203,28 +201,14 @@ struct Mixer {
         }
       }
     }
-    // Nobody leaves while the other may still copy to it or arrive at its barriers.
-    __syncwarp();
-    arrive_at_cluster();
-    wait_for_cluster();
   }
 #endif
 
   static void run(const Context<P>& context, const Place* at);
 };
 
-/// How the code for a device wants to be launched. Who launches it asks for its number of threads, which tells the two
-/// ways apart.
-#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
-#define MAD_MIXER_LAUNCH                                                                               \
-  __cluster_dims__(channel_mixer_detail::cluster, 1, 1)                                                \
-      __launch_bounds__(channel_mixer_detail::threads + channel_mixer_detail::copying_threads, 1)
-#else
-#define MAD_MIXER_LAUNCH __launch_bounds__(channel_mixer_detail::threads, 1)
-#endif
-
 template <class Low, int StepIndex, class P>
-__global__ void MAD_MIXER_LAUNCH
+__global__ void __launch_bounds__(channel_mixer_detail::block_threads, 1)
     mixer_kernel(const __grid_constant__ typename Mixer<Low, StepIndex, P>::Memory memory) {
   using M = Mixer<Low, StepIndex, P>;
   extern __shared__ float4 dynamic_memory[];
@@ -242,8 +226,6 @@ __global__ void MAD_MIXER_LAUNCH
           std::make_integer_sequence<int, M::form.ways_out>{});
 }
 
-#undef MAD_MIXER_LAUNCH
-
 template <class Low, int StepIndex, class P>
 void Mixer<Low, StepIndex, P>::run(const Context<P>& context, const Place* at) {
   if (context.queue->rehearsing()) return;
@@ -258,15 +240,14 @@ void Mixer<Low, StepIndex, P>::run(const Context<P>& context, const Place* at) {
   for (int m = 0; m < stored_members; ++m, ++at) memory.member[m] = next();
   memory.result = next();
   memory.rows = static_cast<unsigned>(rows_of(Domain::tokens, context.shape));
+  // Code for four warps together wants more threads than that for single ones, and a row of blocks that stay.
   cudaFuncAttributes kernel{};
   check(cudaFuncGetAttributes(&kernel, mixer_kernel<Low, StepIndex, P>), "ask how a channel mixer is launched");
-  constexpr unsigned per_block = channel_mixer_detail::rows_per_block;
-  unsigned blocks = (memory.rows + per_block - 1) / per_block;
+  unsigned blocks = channel_mixer_detail::blocks_of(memory.rows);
   int bytes = channel_mixer_detail::WarpProducts<Mixer>::shared_bytes;
   if (kernel.maxThreadsPerBlock > channel_mixer_detail::threads) {
-    constexpr int cluster = channel_mixer_detail::cluster;
     channel_mixer_detail::describe_boxes<Mixer>(memory);
-    blocks = std::min<unsigned>((blocks + cluster - 1) / cluster, context.queue->multiprocessors() / cluster) * cluster;
+    blocks = std::min(blocks, static_cast<unsigned>(context.queue->multiprocessors()));
     bytes = channel_mixer_detail::PanelMemory<Mixer>::bytes;
   }
   context.queue->launch("a channel mixer", mixer_kernel<Low, StepIndex, P>, dim3(blocks),

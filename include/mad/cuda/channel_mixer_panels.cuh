@@ -1,8 +1,8 @@
 // Copyright 2026 The mad authors. SPDX-License-Identifier: Apache-2.0
 /// \file
 /// The weights of a channel mixer's kernel where four warps multiply together (compute capability 9.0): how their parts
-/// come to shared memory, and the products. `M` is the mixer (channel_mixer.cuh). One warp has the copy engine bring
-/// part after part, half of each for both blocks of a cluster; the other warps say when they are done with one.
+/// come to shared memory, and the products. `M` is the mixer (channel_mixer.cuh). A warp of its own has the copy engine
+/// bring part after part; the others say when they are done with one, and never wait for each other.
 #pragma once
 
 #include <mad/cuda/channel_mixer_products.cuh>
@@ -16,13 +16,17 @@
 
 namespace mad::cuda::channel_mixer_detail {
 
-/// Blocks that share what they read of the weights.
-inline constexpr int cluster = 2;
 /// Four warps behind those that compute: the first copies. Registers are shared out to warps by fours.
 inline constexpr int copying_threads = 128;
 inline constexpr int copying_registers = 24;
 inline constexpr int computing_registers = 240;
 static_assert(copying_threads * copying_registers + threads * computing_registers <= 1 << 16);
+/// Threads of a block of the code that is compiled.
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+inline constexpr int block_threads = threads + copying_threads;
+#else
+inline constexpr int block_threads = threads;
+#endif
 
 /// A part of weight W in shared memory: panels of so many columns, each a box of the copy engine.
 template <class M, int W>
@@ -101,19 +105,17 @@ struct PanelMemory {
   static_assert(stages >= 3 && rows_bytes % TransferBarrier::size == 0);
 };
 
-/// Describes what the copy engine moves: of the weights a block's share of a panel, of members a warp's rows.
+/// Describes what the copy engine moves: of the weights panels, of members a warp's rows.
 template <class M>
 void describe_boxes(typename M::Memory& memory) {
   const auto describe = [&]<int W>(std::integral_constant<int, W>) {
     using P = Panel<M, W>;
     constexpr int outside = P::P::outside;
     memory.map[W] = tensor_map(memory.weight[W], P::P::inside_rows ? M::inside : outside,
-                               P::P::inside_rows ? outside : M::inside, P::P::stored_columns, P::P::rows / cluster,
-                               P::columns);
+                               P::P::inside_rows ? outside : M::inside, P::P::stored_columns, P::P::rows, P::columns);
   };
-  [&]<int... W>(std::integer_sequence<int, W...>) {
-    (describe(std::integral_constant<int, W>{}), ...);
-  }(std::make_integer_sequence<int, M::form.weights>{});
+  [&]<int... W>(std::integer_sequence<int, W...>) { (describe(std::integral_constant<int, W>{}), ...); }
+  (std::make_integer_sequence<int, M::form.weights>{});
   if constexpr (M::alignment >= 16)
     for (int s = 0; s < M::stored_members; ++s)
       memory.member_map[s] =
@@ -142,26 +144,24 @@ public:
 
   __device__ explicit PanelStages(std::uint32_t shared) : shared_(shared) {}
 
-  /// One thread does this; then the blocks of the cluster wait for each other.
+  /// One thread does this, before a barrier of the block.
   __device__ void start() const {
     for (int stage = 0; stage < stages; ++stage) {
       full(stage).start(1);
-      empty(stage).start(cluster * threads / 32);
+      empty(stage).start(threads / 32);
     }
     show_barriers();
   }
-  /// Waits until the stage is free in both blocks, and starts to copy this block's half of part \p part to both. One
-  /// thread does this.
+  /// Waits until the stage is free, and starts to copy part \p part. One thread does this.
   __device__ void fill(Turn turn, const typename M::Memory& memory, int part) const {
     empty(turn.stage).wait(turn.parity ^ 1);
     full(turn.stage).arrive_and_expect(Memory::part_bytes);
     copy(turn.stage, memory, part, typename Memory::Weights{});
   }
   __device__ void wait(Turn turn) const { full(turn.stage).wait(turn.parity); }
-  /// This warp is done with a stage, and says so to both blocks.
+  /// This warp is done with a stage.
   __device__ void release(int stage) const {
-    const int lane = static_cast<int>(threadIdx.x) % 32;
-    if (lane < cluster) empty(stage).arrive_at(lane);
+    if (threadIdx.x % 32 == 0) empty(stage).arrive();
   }
   __device__ std::uint32_t at(int stage) const { return shared_ + stage * Memory::stage_bytes; }
 
@@ -178,14 +178,12 @@ private:
   template <int W>
   __device__ void copy_part(int stage, const typename M::Memory& memory, int part) const {
     using P = Panel<M, W>;
-    const int half = static_cast<int>(blockIdx.x) % cluster;
-    const int row = half * (P::P::rows / cluster) + (P::P::inside_rows ? part * M::columns : 0);
+    const int row = P::P::inside_rows ? part * M::columns : 0;
     const int column = P::P::inside_rows ? 0 : part * M::columns;
-    const std::uint32_t to = at(stage) + Memory::template begin<W> + half * (P::bytes / cluster);
 #pragma unroll
     for (int panel = 0; panel < P::count; ++panel)
-      copy_box<cluster>(to + panel * Memory::template to_next<W>, memory.map[W], row, column + panel * P::columns,
-                        full(stage));
+      copy_box(at(stage) + Memory::template begin<W> + panel * Memory::template to_next<W>, memory.map[W], row,
+               column + panel * P::columns, full(stage));
   }
 
   std::uint32_t shared_;
@@ -210,9 +208,8 @@ struct WarpgroupProducts {
       const tensor::SharedFactor factor = F::of(stage);
 #pragma unroll
       for (int s = 0; s < M::template steps<i>; ++s)
-        tensor::multiply_add_async<columns, F::transposed>(&sums[0][0] + L * tiles,
-                                                           input[M::template first_step<i> + s],
-                                                           factor.behind(F::summand(16 * s)), s > 0);
+        tensor::multiply_add_async<columns, F::transposed>(
+            &sums[0][0] + L * tiles, input[M::template first_step<i> + s], factor.behind(F::summand(16 * s)), s > 0);
     }
   }
   template <int O>

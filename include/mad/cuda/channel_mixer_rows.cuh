@@ -19,6 +19,8 @@ inline constexpr int threads = 256;
 inline constexpr int rows_per_warp = 16;
 inline constexpr int rows_per_block = threads / 32 * rows_per_warp;
 
+/// Blocks of so many rows that there are.
+__host__ __device__ inline unsigned blocks_of(unsigned rows) { return (rows + rows_per_block - 1) / rows_per_block; }
 /// The first row of this warp among those of a block.
 __device__ inline unsigned first_row_of_warp(unsigned block) {
   return block * rows_per_block + threadIdx.x / 32 * rows_per_warp;
@@ -43,7 +45,6 @@ struct Words {
 /// of rows l / 4 and l / 4 + 8 in every eight.
 template <class M>
 struct DirectRows {
-
   unsigned row[2];
   unsigned readable[2];
   const typename M::Memory& memory;
@@ -180,25 +181,30 @@ struct StagedRows {
     start_to_load(next);
   }
 
-  /// What lies inside, from column \p first on: the copy engine stores it where it can, rows that are there only.
+  /// What lies inside goes to shared memory; `send_members` stores it from column \p first on: rows that are there
+  /// only.
   template <int Tiles, int... S>
-  __device__ void store_members(int first, const std::uint32_t (&inner)[M::members][Tiles][2],
-                                std::integer_sequence<int, S...>) {
+  __device__ void put_members(const std::uint32_t (&inner)[M::members][Tiles][2], std::integer_sequence<int, S...>) {
     if constexpr (sizeof...(S) > 0) {
-      const bool stores = M::alignment >= 16 && threadIdx.x % 32 == 0;
-      if (stores) wait_for_boxes_to_be_read();
+      if (M::alignment >= 16 && threadIdx.x % 32 == 0) wait_for_boxes_to_be_read();
       __syncwarp();  // what lay here has been stored
       (put_member(own + S * member_size, inner[M::form.stored[S]]), ...);
-      if constexpr (M::alignment >= 16) show_to_copies();
+    }
+  }
+  template <int... S>
+  __device__ void send_members(int first, std::integer_sequence<int, S...>) {
+    if constexpr (sizeof...(S) > 0 && M::alignment >= 16) {
+      show_to_copies();
       __syncwarp();
-      if (stores) {
+      if (threadIdx.x % 32 == 0) {
         (store_box(static_cast<std::uint32_t>(__cvta_generic_to_shared(own + S * member_size)), memory.member_map[S],
                    static_cast<int>(first_row), first),
          ...);
         commit_boxes();
       }
-      if constexpr (M::alignment < 16)
-        (store_member<M::form.member_stride[S]>(own + S * member_size, memory.member[S] + first), ...);
+    } else if constexpr (sizeof...(S) > 0) {
+      __syncwarp();
+      (store_member<M::form.member_stride[S]>(own + S * member_size, memory.member[S] + first), ...);
     }
   }
   /// Before the block ends.

@@ -1,7 +1,7 @@
 // Copyright 2026 The mad authors. SPDX-License-Identifier: Apache-2.0
 /// \file
-/// The bulk tensor copy engine, for code for compute capability 9.0: one thread asks for a box of a matrix, which
-/// comes to shared memory by itself, of all blocks of a cluster if wanted. Barriers count the bytes that have come.
+/// The bulk tensor copy engine, for code for compute capability 9.0: one thread asks for a box of a matrix
+/// (tensor_map.hpp), which comes to shared memory or leaves it by itself. Barriers count the bytes that have come.
 #pragma once
 
 #include <cuda.h>
@@ -10,8 +10,8 @@
 
 namespace mad::cuda {
 
-/// An mbarrier in shared memory, known by its address there; blocks of a cluster have theirs at the same one. A phase
-/// ends when all have arrived and all bytes that were announced have come; phases have parity 0 and 1 in turn.
+/// An mbarrier in shared memory, known by its address there. A phase ends when all have arrived and all bytes that were
+/// announced have come; phases have parity 0 and 1 in turn.
 class TransferBarrier {
 public:
   static constexpr int size = 8;  ///< bytes, of which its address is a multiple
@@ -27,25 +27,17 @@ public:
   __device__ void arrive_and_expect(int bytes) const {
     asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" : : "r"(address_), "r"(bytes) : "memory");
   }
-  /// Arrives at the barrier of a block of this cluster. What this thread has written for others is not ordered by that
-  /// outside its block.
-  __device__ void arrive_at(int block) const {
-    asm volatile(
-        "{ .reg .b32 remote; mapa.shared::cluster.u32 remote, %0, %1; "
-        "mbarrier.arrive.shared::cluster.b64 _, [remote]; }"
-        :
-        : "r"(address_), "r"(block)
-        : "memory");
+  __device__ void arrive() const {
+    asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" : : "r"(address_) : "memory");
   }
   /// Waits for the end of the phase of this parity.
   __device__ void wait(int parity) const {
     std::uint32_t done;
     do {
-      asm volatile(
-          "{ .reg .pred p; mbarrier.try_wait.parity.shared::cta.b64 p, [%1], %2; selp.u32 %0, 1, 0, p; }"
-          : "=r"(done)
-          : "r"(address_), "r"(parity)
-          : "memory");
+      asm volatile("{ .reg .pred p; mbarrier.try_wait.parity.shared::cta.b64 p, [%1], %2; selp.u32 %0, 1, 0, p; }"
+                   : "=r"(done)
+                   : "r"(address_), "r"(parity)
+                   : "memory");
     } while (done == 0);
   }
 
@@ -53,32 +45,16 @@ private:
   std::uint32_t address_;
 };
 
-/// Barriers that this thread has started are seen by the cluster's copies and by who waits for the cluster behind this.
+/// Barriers that this thread has started are seen by copies, and by who waits for the block behind this.
 __device__ inline void show_barriers() { asm volatile("fence.mbarrier_init.release.cluster;" : : : "memory"); }
 
-/// The two halves of a barrier for all threads of all blocks of the cluster. It orders no memory.
-__device__ inline void arrive_at_cluster() { asm volatile("barrier.cluster.arrive.relaxed;" : : : "memory"); }
-__device__ inline void wait_for_cluster() { asm volatile("barrier.cluster.wait;" : : : "memory"); }
-
-/// Starts to copy the map's box at (\p row, \p column) to the same place in the first \p Blocks blocks of the cluster;
-/// each block's barrier at this address gets the bytes.
-template <int Blocks>
+/// Starts to copy the map's box at (\p row, \p column) to shared memory; the barrier gets the bytes.
 __device__ inline void copy_box(std::uint32_t shared, const CUtensorMap& map, int row, int column,
                                 TransferBarrier barrier) {
-  if constexpr (Blocks == 1)
-    asm volatile(
-        "cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%2, %3}], [%4];"
-        :
-        : "r"(shared), "l"(&map), "r"(column), "r"(row), "r"(barrier.address())
-        : "memory");
-  else
-    asm volatile(
-        "cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster "
-        "[%0], [%1, {%2, %3}], [%4], %5;"
-        :
-        : "r"(shared), "l"(&map), "r"(column), "r"(row), "r"(barrier.address()),
-          "h"(static_cast<std::uint16_t>((1 << Blocks) - 1))
-        : "memory");
+  asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%2, %3}], [%4];"
+               :
+               : "r"(shared), "l"(&map), "r"(column), "r"(row), "r"(barrier.address())
+               : "memory");
 }
 
 /// What this thread has written to shared memory is seen by copies that are asked for behind the next barrier.

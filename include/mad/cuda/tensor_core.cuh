@@ -83,8 +83,8 @@ __device__ inline void load_matrices(std::uint32_t row, int flipped, int behind,
         : "memory");
 }
 
-/// Stores four 8 x 8 matrices, of which lanes hold what `load_matrices` gives, to the rows whose addresses it takes; for code
-/// for compute capability 9.0.
+/// Stores four 8 x 8 matrices, of which lanes hold what `load_matrices` gives, to the rows whose addresses it takes;
+/// for code for compute capability 9.0.
 __device__ inline void store_matrices(BFloat16* row, const std::uint32_t (&matrix)[4]) {
   asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1,%2,%3,%4};"
                :

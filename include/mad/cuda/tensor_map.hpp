@@ -22,7 +22,8 @@ inline PFN_cuTensorMapEncodeTiled_v12000 encode() {
     cudaDriverEntryPointQueryResult result = cudaDriverEntryPointSymbolNotFound;
     check(cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &found, 12000, cudaEnableDefault, &result),
           "ask the driver for tensor maps");
-    if (result != cudaDriverEntryPointSuccess) throw Error("CUDA: this driver knows no tensor maps; it is older than 12.0");
+    if (result != cudaDriverEntryPointSuccess)
+      throw Error("CUDA: this driver knows no tensor maps; it is older than 12.0");
     return reinterpret_cast<PFN_cuTensorMapEncodeTiled_v12000>(found);
   }();
   return function;
@@ -51,7 +52,8 @@ inline CUtensorMap tensor_map(const BFloat16* matrix, Index rows, Index columns,
       &map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 2, const_cast<BFloat16*>(matrix), sizes, strides, box, steps,
       CU_TENSOR_MAP_INTERLEAVE_NONE, swizzle, CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
   if (status != CUDA_SUCCESS)
-    throw Error("CUDA: failed to describe a matrix to the copy engine: error " + std::to_string(static_cast<int>(status)));
+    throw Error("CUDA: failed to describe a matrix to the copy engine: error " +
+                std::to_string(static_cast<int>(status)));
   return map;
 }
 

@@ -12,10 +12,10 @@
 
 namespace mad::cuda::tensor {
 
-/// A right factor (16, N) of bfloat16 in shared memory: the matrix descriptor of wgmma. It lies in panels of 16, 32 or 64
-/// columns as the copy engine writes them (tensor_map.hpp), swizzled, their rows behind each other. Rows are columns of
-/// the factor, or else summands (`Transposed`, MN-major): then further columns are in further panels. Addresses count by
-/// 16 bytes.
+/// A right factor (16, N) of bfloat16 in shared memory: the matrix descriptor of wgmma. It lies in panels of 16, 32 or
+/// 64 columns as the copy engine writes them (tensor_map.hpp), swizzled, their rows behind each other. Rows are columns
+/// of the factor, or else summands (`Transposed`, MN-major): then further columns are in further panels. Addresses
+/// count by 16 bytes.
 struct SharedFactor {
   std::uint64_t bits;
 
@@ -24,8 +24,7 @@ struct SharedFactor {
   /// \param to_next bytes from a panel to the next
   static __device__ SharedFactor at(std::uint32_t address, int row_bytes, int to_next) {
     const std::uint64_t swizzle = row_bytes == 128 ? 1 : row_bytes == 64 ? 2 : 3;
-    // In a cluster the bits above say which block's memory it is.
-    return {(address & 0x3ffff) >> 4 | static_cast<std::uint64_t>(to_next >> 4) << 16 |
+    return {(address >> 4) | static_cast<std::uint64_t>(to_next >> 4) << 16 |
             static_cast<std::uint64_t>(8 * row_bytes >> 4) << 32 | swizzle << 62};
   }
   __device__ SharedFactor behind(int bytes) const { return {bits + static_cast<std::uint64_t>(bytes >> 4)}; }
