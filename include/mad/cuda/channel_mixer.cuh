@@ -69,21 +69,35 @@ struct Mixer {
   /// written together.
   static __device__ int part_of(int p) { return stored_members > 0 ? p : static_cast<int>((blockIdx.x + p) % parts); }
 
-  /// The elementwise nodes of 8 columns.
+  /// The elementwise nodes of some tiles of 8 columns.
   template <int Tiles, int... L, int... M>
-  static __device__ void evaluate(const tensor::Sums (&sums)[loads][Tiles], int tile,
-                                  std::uint32_t (&inner)[members][Tiles][2], std::integer_sequence<int, L...>,
-                                  std::integer_sequence<int, M...>) {
-    float value[loads + members][4];
+  static __device__ void evaluate(const tensor::Sums (&sums)[loads][Tiles], tensor::Sums (&inner)[members][Tiles],
+                                  std::integer_sequence<int, L...>, std::integer_sequence<int, M...>) {
 #pragma unroll
-    for (int i = 0; i < 4; ++i) ((value[L][i] = sums[L][tile].value[i]), ...);
-    (elementwise::evaluate<form.run.member[M].arity, typename Run::template FormulaOf<M>, typename Run::Number>(
-         Run::template number<M>, value[Run::template Constant<form.run.member[M].a>::value],
-         value[Run::template Constant<form.run.member[M].b>::value], value[loads + M]),
-     ...);
-    ((inner[M][tile][0] = tensor::pack(value[loads + M][0], value[loads + M][1]),
-      inner[M][tile][1] = tensor::pack(value[loads + M][2], value[loads + M][3])),
-     ...);
+    for (int tile = 0; tile < Tiles; ++tile) {
+      float value[loads + members][4];
+#pragma unroll
+      for (int i = 0; i < 4; ++i) ((value[L][i] = sums[L][tile].value[i]), ...);
+      (elementwise::evaluate<form.run.member[M].arity, typename Run::template FormulaOf<M>, typename Run::Number>(
+           Run::template number<M>, value[Run::template Constant<form.run.member[M].a>::value],
+           value[Run::template Constant<form.run.member[M].b>::value], value[loads + M]),
+       ...);
+#pragma unroll
+      for (int i = 0; i < 4; ++i) ((inner[M][tile].value[i] = value[loads + M][i]), ...);
+    }
+  }
+  /// What products and memory take.
+  template <int Tiles>
+  static __device__ void pack(const tensor::Sums (&inner)[members][Tiles], std::uint32_t (&packed)[members][Tiles][2]) {
+#pragma unroll
+    for (int m = 0; m < members; ++m) {
+#pragma unroll
+      for (int tile = 0; tile < Tiles; ++tile) {
+        const float(&value)[4] = inner[m][tile].value;
+        packed[m][tile][0] = tensor::pack(value[0], value[1]);
+        packed[m][tile][1] = tensor::pack(value[2], value[3]);
+      }
+    }
   }
 
   /// The rows of a block, by warps each for themselves.
@@ -116,9 +130,10 @@ struct Mixer {
       for (int first = 0; first < columns; first += Products::group) {
         tensor::Sums sums[loads][tiles];
         (Products::template way_in<L>(address, first, input, sums[L]), ...);
+        tensor::Sums values[members][tiles];
+        evaluate(sums, values, all_loads, all_members);
         std::uint32_t inner[members][tiles][2];
-#pragma unroll
-        for (int tile = 0; tile < tiles; ++tile) evaluate(sums, tile, inner, all_loads, all_members);
+        pack(values, inner);
         (Products::template way_out<O>(address, first, inner[form.out[O].member], result), ...);
         rows.store_members(part_of(p) * columns + first, inner, std::make_integer_sequence<int, stored_members>{});
       }
@@ -156,35 +171,54 @@ struct Mixer {
         Inputs input;
         rows.load(input, block, block + gridDim.x);
         Result result{};
-        int before = 0;
-#pragma unroll 1
-        for (int p = 0; p < parts; ++p) {
+        tensor::Sums sums[loads][tiles];
+        tensor::Sums values[members][tiles];
+        std::uint32_t inner[members][tiles][2];
+        const auto begin_ways_in = [&] {
           weights.wait(turn);
-          const std::uint32_t address = weights.at(turn.stage);
-          tensor::Sums sums[loads][tiles];
           tensor::begin_products();
-          (Products::template way_in<L>(address, input, sums), ...);
+          (Products::template way_in<L>(weights.at(turn.stage), input, sums), ...);
           tensor::commit_products();
-          if (p > 0) rows.send_members((p - 1) * columns, stored);
-          tensor::wait_for_products();
-#pragma unroll
-          for (int l = 0; l < loads; ++l) tensor::pin(sums[l]);
-          if (p > 0) weights.release(before);
-          std::uint32_t inner[members][tiles][2];
-#pragma unroll
-          for (int tile = 0; tile < tiles; ++tile) evaluate(sums, tile, inner, all_loads, all_members);
-          (tensor::pin(inner[form.out[O].member]), ...);
-          tensor::begin_products();
-          (Products::template way_out<O>(address, p > 0, inner[form.out[O].member], result), ...);
+        };
+        const auto begin_ways_out = [&](int p, int stage) {
+          (Products::template way_out<O>(weights.at(stage), p > 0, inner[form.out[O].member], result), ...);
           tensor::commit_products();
           rows.put_members(inner, stored);
-          before = turn.stage;
+        };
+        const auto evaluate_sums = [&] {
+#pragma unroll
+          for (int l = 0; l < loads; ++l) tensor::pin(sums[l]);
+          evaluate(sums, values, all_loads, all_members);
+        };
+        const auto pack_values = [&] {
+          (tensor::pin(values[form.out[O].member]), ...);
+          pack(values, inner);
+          (tensor::pin(inner[form.out[O].member]), ...);
+        };
+        begin_ways_in();
+        tensor::wait_for_products();
+        evaluate_sums();
+        pack_values();
+#pragma unroll 1
+        for (int p = 0; p + 1 < parts; ++p) {
+          const int stage = turn.stage;
           turn.advance();
+          begin_ways_in();
+          begin_ways_out(p, stage);
+          tensor::wait_for_products<1>();
+          rows.send_members(p * columns, stored);
+          evaluate_sums();
+          tensor::wait_for_products();
+          weights.release(stage);
+          pack_values();
         }
+        tensor::begin_products();
+        begin_ways_out(parts - 1, turn.stage);
         rows.send_members((parts - 1) * columns, stored);
         tensor::wait_for_products();
         tensor::pin(result);
-        weights.release(before);
+        weights.release(turn.stage);
+        turn.advance();
         rows.store_result(result);
       }
       rows.finish();

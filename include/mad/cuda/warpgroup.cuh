@@ -35,8 +35,11 @@ struct SharedFactor {
 __device__ inline void begin_products() { asm volatile("wgmma.fence.sync.aligned;" : : : "memory"); }
 /// Ends a group of products.
 __device__ inline void commit_products() { asm volatile("wgmma.commit_group.sync.aligned;" : : : "memory"); }
-/// Waits for all products of this warp's four.
-__device__ inline void wait_for_products() { asm volatile("wgmma.wait_group.sync.aligned 0;" : : : "memory"); }
+/// Waits for the products of this warp's four, but for those in the last `Groups` groups.
+template <int Groups = 0>
+__device__ inline void wait_for_products() {
+  asm volatile("wgmma.wait_group.sync.aligned %0;" : : "n"(Groups) : "memory");
+}
 /// All four warps give registers away, or get some, so that a thread has `Count`, a multiple of 8.
 template <int Count>
 __device__ inline void give_registers() {
