@@ -8,7 +8,7 @@
 /// with x and y of (rows, at most 128 columns), A_k (outside, inside), B (inside, outside), and f, g_k functions of
 /// single numbers. A warp has 16 rows of x (and dy) in registers, and their sums of y. It goes through the inside part
 /// by part (16 or 32 columns): products in, the elementwise nodes, products out. What lies inside leaves the registers
-/// only where others read it. The weights' parts go through shared memory, two of them ahead.
+/// only where others read it. The weights' parts go through shared memory, some of them ahead.
 #pragma once
 
 #include <mad/cuda/channel_mixer_panels.cuh>
@@ -144,97 +144,99 @@ struct Mixer {
   }
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
-  /// The same by four warps together, which go their own way: a warp of its own has the weights copied. Products out of
-  /// a part go on while its members are stored and the next part is waited for.
-  template <int... L, int... M, int... O>
-  static __device__ void compute_by_warpgroups(const Memory& memory, BFloat16* shared,
-                                               std::integer_sequence<int, L...> all_loads,
-                                               std::integer_sequence<int, M...> all_members,
-                                               std::integer_sequence<int, O...>) {
-    using Products = channel_mixer_detail::WarpgroupProducts<Mixer>;
-    using Stages = channel_mixer_detail::PanelStages<Mixer>;
-    using Turn = typename Stages::Turn;
+  using Stages = channel_mixer_detail::PanelStages<Mixer>;
+  using StagedRows = channel_mixer_detail::StagedRows<Mixer>;
+
+  /// The same by four warps together, which go their own way; a warp of its own has the weights copied. A block goes on
+  /// to other rows until there are none, and weights come anew for each.
+  template <class... Lists>
+  static __device__ void compute_by_warpgroups(const Memory& memory, BFloat16* shared, Lists... lists) {
     constexpr unsigned threads = channel_mixer_detail::threads;
-    constexpr int tiles = columns / 8;
-    constexpr auto stored = std::make_integer_sequence<int, stored_members>{};
     const Stages weights(static_cast<std::uint32_t>(__cvta_generic_to_shared(shared)));
-    channel_mixer_detail::StagedRows<Mixer> rows(memory, shared + Stages::Memory::rows_begin / 2);
+    StagedRows rows(memory, shared + Stages::Memory::rows_begin / 2);
     const unsigned blocks = channel_mixer_detail::blocks_of(memory.rows);
     const bool computes = threadIdx.x < threads;
+    typename Stages::Turn turn;
     if (computes) rows.start_to_load(blockIdx.x);
     if (threadIdx.x == threads) weights.start();
     __syncthreads();
     if (computes) {
       tensor::get_registers<channel_mixer_detail::computing_registers>();
-      Turn turn;
-      for (unsigned block = blockIdx.x; block < blocks; block += gridDim.x) {
-        Inputs input;
-        rows.load(input, block, block + gridDim.x);
-        Result result{};
-        tensor::Sums sums[loads][tiles];
-        tensor::Sums values[members][tiles];
-        std::uint32_t inner[members][tiles][2];
-        const auto begin_ways_in = [&] {
-          weights.wait(turn);
-          tensor::begin_products();
-          (Products::template way_in<L>(weights.at(turn.stage), input, sums), ...);
-          tensor::commit_products();
-        };
-        const auto begin_ways_out = [&](int p, int stage) {
-          (Products::template way_out<O>(weights.at(stage), p > 0, inner[form.out[O].member], result), ...);
-          tensor::commit_products();
-          rows.put_members(inner, stored);
-        };
-        const auto evaluate_sums = [&] {
-#pragma unroll
-          for (int l = 0; l < loads; ++l) tensor::pin(sums[l]);
-          evaluate(sums, values, all_loads, all_members);
-        };
-        const auto pack_values = [&] {
-          (tensor::pin(values[form.out[O].member]), ...);
-          pack(values, inner);
-          (tensor::pin(inner[form.out[O].member]), ...);
-        };
-        begin_ways_in();
-        tensor::wait_for_products();
-        evaluate_sums();
-        pack_values();
-#pragma unroll 1
-        for (int p = 0; p + 1 < parts; ++p) {
-          const int stage = turn.stage;
-          turn.advance();
-          begin_ways_in();
-          begin_ways_out(p, stage);
-          tensor::wait_for_products<1>();
-          rows.send_members(p * columns, stored);
-          evaluate_sums();
-          tensor::wait_for_products();
-          weights.release(stage);
-          pack_values();
-        }
-        tensor::begin_products();
-        begin_ways_out(parts - 1, turn.stage);
-        rows.send_members((parts - 1) * columns, stored);
-        tensor::wait_for_products();
-        tensor::pin(result);
-        weights.release(turn.stage);
-        turn.advance();
-        rows.store_result(result);
-      }
+      for (unsigned block = blockIdx.x; block < blocks; block += gridDim.x)
+        compute_rows(weights, turn, rows, block, lists...);
       rows.finish();
     } else {
       tensor::give_registers<channel_mixer_detail::copying_registers>();
-      if (threadIdx.x == threads) {
-        Turn turn;
-        for (unsigned block = blockIdx.x; block < blocks; block += gridDim.x) {
+      if (threadIdx.x != threads) return;
+      for (unsigned block = blockIdx.x; block < blocks; block += gridDim.x) {
 #pragma unroll 1
-          for (int p = 0; p < parts; ++p) {
-            weights.fill(turn, memory, p);
-            turn.advance();
-          }
-        }
+        for (int p = 0; p < parts; ++p, turn.advance()) weights.fill(turn, memory, p);
       }
     }
+  }
+
+  /// The rows of a block. Products into a part begin before those out of the part before: while these go on, members
+  /// are stored and the nodes are computed. Products read registers until they are done, so what goes out next is
+  /// packed then.
+  template <int... L, int... M, int... O>
+  static __device__ void compute_rows(const Stages& weights, typename Stages::Turn& turn, StagedRows& rows,
+                                      unsigned block, std::integer_sequence<int, L...> all_loads,
+                                      std::integer_sequence<int, M...> all_members, std::integer_sequence<int, O...>) {
+    using Products = channel_mixer_detail::WarpgroupProducts<Mixer>;
+    constexpr int tiles = columns / 8;
+    constexpr auto stored = std::make_integer_sequence<int, stored_members>{};
+    Inputs input;
+    rows.load(input, block, block + gridDim.x);
+    Result result{};
+    tensor::Sums sums[loads][tiles];
+    tensor::Sums values[members][tiles];
+    std::uint32_t inner[members][tiles][2];
+    const auto begin_ways_in = [&] {
+      weights.wait(turn);
+      tensor::begin_products();
+      (Products::template way_in<L>(weights.at(turn.stage), input, sums), ...);
+      tensor::commit_products();
+    };
+    const auto begin_ways_out = [&](int p, int stage) {
+      (Products::template way_out<O>(weights.at(stage), p > 0, inner[form.out[O].member], result), ...);
+      tensor::commit_products();
+      rows.put_members(inner, stored);
+    };
+    const auto evaluate_sums = [&] {
+#pragma unroll
+      for (int l = 0; l < loads; ++l) tensor::pin(sums[l]);
+      evaluate(sums, values, all_loads, all_members);
+    };
+    const auto pack_values = [&] {
+      (tensor::pin(values[form.out[O].member]), ...);
+      pack(values, inner);
+      (tensor::pin(inner[form.out[O].member]), ...);
+    };
+    begin_ways_in();
+    tensor::wait_for_products();
+    evaluate_sums();
+    pack_values();
+#pragma unroll 1
+    for (int p = 0; p + 1 < parts; ++p) {
+      const int stage = turn.stage;
+      turn.advance();
+      begin_ways_in();
+      begin_ways_out(p, stage);
+      tensor::wait_for_products<1>();
+      rows.send_members(p * columns, stored);
+      evaluate_sums();
+      tensor::wait_for_products();
+      weights.release(stage);
+      pack_values();
+    }
+    tensor::begin_products();
+    begin_ways_out(parts - 1, turn.stage);
+    rows.send_members((parts - 1) * columns, stored);
+    tensor::wait_for_products();
+    tensor::pin(result);
+    weights.release(turn.stage);
+    turn.advance();
+    rows.store_result(result);
   }
 #endif
 
@@ -274,7 +276,8 @@ void Mixer<Low, StepIndex, P>::run(const Context<P>& context, const Place* at) {
   for (int m = 0; m < stored_members; ++m, ++at) memory.member[m] = next();
   memory.result = next();
   memory.rows = static_cast<unsigned>(rows_of(Domain::tokens, context.shape));
-  // Code for four warps together wants more threads than that for single ones, and a row of blocks that stay.
+  // The host does not know which code the device has. That for four warps together wants more threads, and its blocks
+  // stay until there are no more rows.
   cudaFuncAttributes kernel{};
   check(cudaFuncGetAttributes(&kernel, mixer_kernel<Low, StepIndex, P>), "ask how a channel mixer is launched");
   unsigned blocks = channel_mixer_detail::blocks_of(memory.rows);

@@ -12,16 +12,18 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <type_traits>
 #include <utility>
 
 namespace mad::cuda::channel_mixer_detail {
 
-/// Four warps behind those that compute: the first copies. Registers are shared out to warps by fours.
+/// Four warps behind those that compute, of which one thread copies: registers are shared out to warps by fours, and
+/// those that compute get what these do not need.
 inline constexpr int copying_threads = 128;
 inline constexpr int copying_registers = 24;
 inline constexpr int computing_registers = 240;
 static_assert(copying_threads * copying_registers + threads * computing_registers <= 1 << 16);
-/// Threads of a block of the code that is compiled.
+/// Threads of a block, in the code that is compiled.
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 inline constexpr int block_threads = threads + copying_threads;
 #else
@@ -32,10 +34,12 @@ inline constexpr int block_threads = threads;
 template <class M, int W>
 struct Panel {
   using P = Part<M, W>;
+  static constexpr bool inside_rows = P::inside_rows;
+  static constexpr int rows = P::rows;
   static constexpr int columns = P::columns % 64 == 0 ? 64 : P::columns % 32 == 0 ? 32 : 16;
   static constexpr int count = P::columns / columns;
   static constexpr int row_bytes = 2 * columns;
-  static constexpr int bytes = P::rows * row_bytes;
+  static constexpr int bytes = rows * row_bytes;
 };
 
 /// Where the panels of all weights lie. Two weights with rows of the inside that multiply the same input one after the
@@ -45,15 +49,15 @@ struct PanelPlaces {
   int to_next[channel_mixer::most_weights]{};      ///< from a panel to the next
   bool with_next[channel_mixer::most_products]{};  ///< this way in and the next are one product
   int bytes = 0;
-  int part = 0;  ///< bytes of all panels, without gaps
+  int part_bytes = 0;  ///< of all panels, without gaps
 };
 
 template <class M, int... W>
 constexpr PanelPlaces make_panel_places(std::integer_sequence<int, W...>) {
   constexpr int panel_bytes[] = {Panel<M, W>::bytes...};
-  constexpr int part_bytes[] = {Panel<M, W>::bytes * Panel<M, W>::count...};
+  constexpr int weight_bytes[] = {Panel<M, W>::bytes * Panel<M, W>::count...};
   PanelPlaces places;
-  places.part = (0 + ... + (Panel<M, W>::bytes * Panel<M, W>::count));
+  places.part_bytes = (0 + ... + (Panel<M, W>::bytes * Panel<M, W>::count));
   bool placed[channel_mixer::most_weights]{};
   const auto place = [&](int w, int weights) {
     places.begin[w] = places.bytes;
@@ -71,12 +75,12 @@ constexpr PanelPlaces make_panel_places(std::integer_sequence<int, W...>) {
     place(w, 2);
     place(next, 2);
     places.begin[next] += panel_bytes[w];
-    add_bytes(2 * part_bytes[w]);
+    add_bytes(2 * weight_bytes[w]);
   }
   for (int w = 0; w < M::form.weights; ++w) {
     if (placed[w]) continue;
     place(w, 1);
-    add_bytes(part_bytes[w]);
+    add_bytes(weight_bytes[w]);
   }
   return places;
 }
@@ -87,7 +91,7 @@ struct PanelMemory {
   using Weights = std::make_integer_sequence<int, M::form.weights>;
   static constexpr PanelPlaces places = make_panel_places<M>(Weights{});
   static constexpr int stage_bytes = places.bytes;
-  static constexpr int part_bytes = places.part;
+  static constexpr int part_bytes = places.part_bytes;
   template <int W>
   static constexpr int begin = places.begin[W];
   template <int W>
@@ -110,9 +114,9 @@ template <class M>
 void describe_boxes(typename M::Memory& memory) {
   const auto describe = [&]<int W>(std::integral_constant<int, W>) {
     using P = Panel<M, W>;
-    constexpr int outside = P::P::outside;
-    memory.map[W] = tensor_map(memory.weight[W], P::P::inside_rows ? M::inside : outside,
-                               P::P::inside_rows ? outside : M::inside, P::P::stored_columns, P::P::rows, P::columns);
+    constexpr int outside = Part<M, W>::outside;
+    memory.map[W] = tensor_map(memory.weight[W], P::inside_rows ? M::inside : outside,
+                               P::inside_rows ? outside : M::inside, Part<M, W>::stored_columns, P::rows, P::columns);
   };
   [&]<int... W>(std::integer_sequence<int, W...>) { (describe(std::integral_constant<int, W>{}), ...); }
   (std::make_integer_sequence<int, M::form.weights>{});
@@ -178,8 +182,8 @@ private:
   template <int W>
   __device__ void copy_part(int stage, const typename M::Memory& memory, int part) const {
     using P = Panel<M, W>;
-    const int row = P::P::inside_rows ? part * M::columns : 0;
-    const int column = P::P::inside_rows ? 0 : part * M::columns;
+    const int row = P::inside_rows ? part * M::columns : 0;
+    const int column = P::inside_rows ? 0 : part * M::columns;
 #pragma unroll
     for (int panel = 0; panel < P::count; ++panel)
       copy_box(at(stage) + Memory::template begin<W> + panel * Memory::template to_next<W>, memory.map[W], row,

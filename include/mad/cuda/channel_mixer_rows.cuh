@@ -145,7 +145,7 @@ struct StagedRows {
   static constexpr int padding = 8;  ///< so that eight rows lie in different banks
   template <int Width>
   static constexpr int size_of = rows_per_warp*(Width + padding);
-  static constexpr int member_size = rows_per_warp * M::columns;  ///< swizzled as the copy engine takes it
+  static constexpr int member_size = rows_per_warp * M::columns;  ///< swizzled, as the copy engine takes it
   static constexpr int result_begin = M::stored_members * member_size;
   static constexpr int inputs_begin = result_begin + size_of<M::result_width>;
   static constexpr int second_begin = inputs_begin + size_of<M::form.input_width[0]>;
@@ -181,8 +181,8 @@ struct StagedRows {
     start_to_load(next);
   }
 
-  /// What lies inside goes to shared memory; `send_members` stores it from column \p first on: rows that are there
-  /// only.
+  /// What lies inside goes to shared memory. From there `send_members` stores it, in columns from \p first on: the copy
+  /// engine does, or lanes where it cannot, and only rows that are there.
   template <int Tiles, int... S>
   __device__ void put_members(const std::uint32_t (&inner)[M::members][Tiles][2], std::integer_sequence<int, S...>) {
     if constexpr (sizeof...(S) > 0) {
@@ -207,8 +207,9 @@ struct StagedRows {
       (store_member<M::form.member_stride[S]>(own + S * member_size, memory.member[S] + first), ...);
     }
   }
-  /// Before the block ends.
+  /// Waits for what still reads or writes the block's shared memory, before it ends.
   __device__ void finish() const {
+    wait_for_copies<0>();
     if constexpr (M::stored_members > 0 && M::alignment >= 16) wait_for_boxes_to_be_read();
   }
   __device__ void store_result(const typename M::Result& result) {
@@ -297,13 +298,7 @@ private:
     using C = Chunks<Width, Stride>;
 #pragma unroll
     for (int i = 0; i < C::count; ++i)
-      if (first_row + C::row(i) < memory.rows) {
-        BFloat16* place = to + C::in_memory(first_row, i);
-        if constexpr (M::alignment >= 16)
-          __stwb(reinterpret_cast<uint4*>(place), chunk[i]);
-        else
-          Words<8, M::alignment>::copy(place, &chunk[i]);
-      }
+      if (first_row + C::row(i) < memory.rows) Words<8, M::alignment>::copy(to + C::in_memory(first_row, i), &chunk[i]);
   }
 
   template <int Width>

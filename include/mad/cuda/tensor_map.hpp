@@ -9,7 +9,7 @@
 #include <cuda.h>
 #include <cudaTypedefs.h>
 
-#include <cstdint>
+#include <string>
 
 namespace mad::cuda {
 
@@ -31,12 +31,10 @@ inline PFN_cuTensorMapEncodeTiled_v12000 encode() {
 
 }  // namespace tensor_map_detail
 
-/// Bytes of a box's row for which shared memory is swizzled: where pieces of 16 bytes of row r of a box lie in their
-/// row is exclusive or'ed with r (128), r / 2 (64) or r / 4 (32).
-constexpr bool is_swizzled(int bytes) { return bytes == 32 || bytes == 64 || bytes == 128; }
-
-/// A map of a matrix in row-major order, \p stride numbers from row to row, for boxes of \p box_rows x \p box_columns
-/// that come swizzled. Address and stride are multiples of 16 bytes.
+/// A map of a matrix in row-major order, \p stride numbers from row to row, for boxes of at most 256 rows and 16, 32 or
+/// 64 columns. Address and stride are multiples of 16 bytes. Boxes are in shared memory row by row, swizzled so that
+/// eight rows lie in different banks: of the pieces of 16 bytes in a row, piece p of row r is at p xor r mod 8, of
+/// shorter rows p xor r / 2 mod 4 or p xor r / 4 mod 2. They begin at multiples of eight rows there.
 inline CUtensorMap tensor_map(const BFloat16* matrix, Index rows, Index columns, Index stride, int box_rows,
                               int box_columns) {
   const cuuint64_t sizes[] = {static_cast<cuuint64_t>(columns), static_cast<cuuint64_t>(rows)};
