@@ -8,12 +8,14 @@
 /// with x and y of (rows, at most 128 columns), A_k (outside, inside), B (inside, outside), and f, g_k functions of
 /// single numbers. A warp has 16 rows of x (and dy) in registers, and their sums of y. It goes through the inside part
 /// by part (16 or 32 columns): products in, the elementwise nodes, products out. What lies inside leaves the registers
-/// only where others read it. The weights' parts go through shared memory, two of them ahead.
+/// only where others read it. The weights' parts go through shared memory, some of them ahead.
 #pragma once
 
+#include <mad/cuda/channel_mixer_panels.cuh>
 #include <mad/cuda/channel_mixer_products.cuh>
 #include <mad/cuda/channel_mixer_rows.cuh>
 #include <mad/cuda/elementwise.cuh>
+#include <mad/cuda/tensor_map.hpp>
 
 #include <cstdint>
 #include <utility>
@@ -49,6 +51,8 @@ struct Mixer {
     BFloat16* member[stored_members > 0 ? stored_members : 1];
     BFloat16* result;
     unsigned rows;
+    CUtensorMap map[form.weights];  ///< of the weights, for the copy engine
+    CUtensorMap member_map[stored_members > 0 ? stored_members : 1];
   };
 
   /// Of 16 summands each, over the columns of an input; the first of them among those of both inputs.
@@ -60,25 +64,40 @@ struct Mixer {
   using Inputs = tensor::Left<16>[steps<0> + steps<1>];
   using Result = tensor::Sums[result_width / 8];
 
-  /// The part that comes as number \p p. Thread blocks begin with different parts, so that not all multiprocessors ask
-  /// for the same memory at the same time; but where something is stored by parts, neighbours are written together.
+  /// The part that comes as number \p p to single warps. Thread blocks begin with different parts, so that not all
+  /// multiprocessors ask for the same memory at the same time; but where something is stored by parts, neighbours are
+  /// written together.
   static __device__ int part_of(int p) { return stored_members > 0 ? p : static_cast<int>((blockIdx.x + p) % parts); }
 
-  /// The elementwise nodes of 8 columns.
+  /// The elementwise nodes of some tiles of 8 columns.
   template <int Tiles, int... L, int... M>
-  static __device__ void evaluate(const tensor::Sums (&sums)[loads][Tiles], int tile,
-                                  std::uint32_t (&inner)[members][Tiles][2], std::integer_sequence<int, L...>,
-                                  std::integer_sequence<int, M...>) {
-    float value[loads + members][4];
+  static __device__ void evaluate(const tensor::Sums (&sums)[loads][Tiles], tensor::Sums (&inner)[members][Tiles],
+                                  std::integer_sequence<int, L...>, std::integer_sequence<int, M...>) {
 #pragma unroll
-    for (int i = 0; i < 4; ++i) ((value[L][i] = sums[L][tile].value[i]), ...);
-    (elementwise::evaluate<form.run.member[M].arity, typename Run::template FormulaOf<M>, typename Run::Number>(
-         Run::template number<M>, value[Run::template Constant<form.run.member[M].a>::value],
-         value[Run::template Constant<form.run.member[M].b>::value], value[loads + M]),
-     ...);
-    ((inner[M][tile][0] = tensor::pack(value[loads + M][0], value[loads + M][1]),
-      inner[M][tile][1] = tensor::pack(value[loads + M][2], value[loads + M][3])),
-     ...);
+    for (int tile = 0; tile < Tiles; ++tile) {
+      float value[loads + members][4];
+#pragma unroll
+      for (int i = 0; i < 4; ++i) ((value[L][i] = sums[L][tile].value[i]), ...);
+      (elementwise::evaluate<form.run.member[M].arity, typename Run::template FormulaOf<M>, typename Run::Number>(
+           Run::template number<M>, value[Run::template Constant<form.run.member[M].a>::value],
+           value[Run::template Constant<form.run.member[M].b>::value], value[loads + M]),
+       ...);
+#pragma unroll
+      for (int i = 0; i < 4; ++i) ((inner[M][tile].value[i] = value[loads + M][i]), ...);
+    }
+  }
+  /// What products and memory take.
+  template <int Tiles>
+  static __device__ void pack(const tensor::Sums (&inner)[members][Tiles], std::uint32_t (&packed)[members][Tiles][2]) {
+#pragma unroll
+    for (int m = 0; m < members; ++m) {
+#pragma unroll
+      for (int tile = 0; tile < Tiles; ++tile) {
+        const float(&value)[4] = inner[m][tile].value;
+        packed[m][tile][0] = tensor::pack(value[0], value[1]);
+        packed[m][tile][1] = tensor::pack(value[2], value[3]);
+      }
+    }
   }
 
   /// The rows of a block, by warps each for themselves.
@@ -111,9 +130,10 @@ struct Mixer {
       for (int first = 0; first < columns; first += Products::group) {
         tensor::Sums sums[loads][tiles];
         (Products::template way_in<L>(address, first, input, sums[L]), ...);
+        tensor::Sums values[members][tiles];
+        evaluate(sums, values, all_loads, all_members);
         std::uint32_t inner[members][tiles][2];
-#pragma unroll
-        for (int tile = 0; tile < tiles; ++tile) evaluate(sums, tile, inner, all_loads, all_members);
+        pack(values, inner);
         (Products::template way_out<O>(address, first, inner[form.out[O].member], result), ...);
         rows.store_members(part_of(p) * columns + first, inner, std::make_integer_sequence<int, stored_members>{});
       }
@@ -124,57 +144,98 @@ struct Mixer {
   }
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
-  /// The same by four warps together: products out of a part go on while its members are stored and the next part is
-  /// waited for.
-  template <int... L, int... M, int... O>
-  static __device__ void compute_by_warpgroups(const Memory& memory, BFloat16* shared,
-                                               std::integer_sequence<int, L...> all_loads,
-                                               std::integer_sequence<int, M...> all_members,
-                                               std::integer_sequence<int, O...>) {
-    using Products = channel_mixer_detail::WarpgroupProducts<Mixer>;
-    using Stage = typename Products::Stage;
-    constexpr int ahead = channel_mixer_detail::ahead;
-    constexpr int stages = Products::stages;
-    constexpr int tiles = columns / 8;
-    channel_mixer_detail::StagedRows<Mixer> rows(memory, shared + stages * Stage::size);
-    rows.start_to_load();
-    Stage weights(memory);
-    weights.fill_first(shared);
-    wait_for_copies<ahead>();
-    Inputs input;
-    rows.load(input);
-    Result result{};
-    int stage = 0;
+  using Stages = channel_mixer_detail::PanelStages<Mixer>;
+  using StagedRows = channel_mixer_detail::StagedRows<Mixer>;
+
+  /// The same by four warps together, which go their own way; a warp of its own has the weights copied. A block goes on
+  /// to other rows until there are none, and weights come anew for each.
+  template <class... Lists>
+  static __device__ void compute_by_warpgroups(const Memory& memory, BFloat16* shared, Lists... lists) {
+    constexpr unsigned threads = channel_mixer_detail::threads;
+    const Stages weights(static_cast<std::uint32_t>(__cvta_generic_to_shared(shared)));
+    StagedRows rows(memory, shared + Stages::Memory::rows_begin / 2);
+    const unsigned blocks = channel_mixer_detail::blocks_of(memory.rows);
+    const bool computes = threadIdx.x < threads;
+    typename Stages::Turn turn;
+    if (computes) rows.start_to_load(blockIdx.x);
+    if (threadIdx.x == threads) weights.start();
+    __syncthreads();
+    if (computes) {
+      tensor::get_registers<channel_mixer_detail::computing_registers>();
+      for (unsigned block = blockIdx.x; block < blocks; block += gridDim.x)
+        compute_rows(weights, turn, rows, block, lists...);
+      rows.finish();
+    } else {
+      tensor::give_registers<channel_mixer_detail::copying_registers>();
+      if (threadIdx.x != threads) return;
+      for (unsigned block = blockIdx.x; block < blocks; block += gridDim.x) {
 #pragma unroll 1
-    for (int p = 0; p < parts; ++p) {
-      wait_for_copies<ahead - 1>();
-      tensor::show_shared_memory();
-      __syncthreads();  // all have copied their parts, and are done with the stage that is filled next
-      const auto address = static_cast<std::uint32_t>(__cvta_generic_to_shared(shared + stage * Stage::size));
-      tensor::Sums sums[loads][tiles];
+        for (int p = 0; p < parts; ++p, turn.advance()) weights.fill(turn, memory, p);
+      }
+    }
+  }
+
+  /// The rows of a block. Products into a part begin before those out of the part before: while these go on, members
+  /// are stored and the nodes are computed. Products read registers until they are done, so what goes out next is
+  /// packed then.
+  template <int... L, int... M, int... O>
+  static __device__ void compute_rows(const Stages& weights, typename Stages::Turn& turn, StagedRows& rows,
+                                      unsigned block, std::integer_sequence<int, L...> all_loads,
+                                      std::integer_sequence<int, M...> all_members, std::integer_sequence<int, O...>) {
+    using Products = channel_mixer_detail::WarpgroupProducts<Mixer>;
+    constexpr int tiles = columns / 8;
+    constexpr auto stored = std::make_integer_sequence<int, stored_members>{};
+    Inputs input;
+    rows.load(input, block, block + gridDim.x);
+    Result result{};
+    tensor::Sums sums[loads][tiles];
+    tensor::Sums values[members][tiles];
+    std::uint32_t inner[members][tiles][2];
+    const auto begin_ways_in = [&] {
+      weights.wait(turn);
       tensor::begin_products();
-      (Products::template way_in<L>(address, input, sums[L]), ...);
+      (Products::template way_in<L>(weights.at(turn.stage), input, sums), ...);
       tensor::commit_products();
-      // Copies come after products that have begun: a warp begins none until the addresses of its copies are read.
-      weights.advance();
-      if (p + ahead < parts) weights.fill(shared + (stage + ahead) % stages * Stage::size);
-      commit_copies();
-      tensor::wait_for_products();
+    };
+    const auto begin_ways_out = [&](int p, int stage) {
+      (Products::template way_out<O>(weights.at(stage), p > 0, inner[form.out[O].member], result), ...);
+      tensor::commit_products();
+      rows.put_members(inner, stored);
+    };
+    const auto evaluate_sums = [&] {
 #pragma unroll
       for (int l = 0; l < loads; ++l) tensor::pin(sums[l]);
-      std::uint32_t inner[members][tiles][2];
-#pragma unroll
-      for (int tile = 0; tile < tiles; ++tile) evaluate(sums, tile, inner, all_loads, all_members);
+      evaluate(sums, values, all_loads, all_members);
+    };
+    const auto pack_values = [&] {
+      (tensor::pin(values[form.out[O].member]), ...);
+      pack(values, inner);
       (tensor::pin(inner[form.out[O].member]), ...);
-      tensor::begin_products();
-      (Products::template way_out<O>(address, p > 0, inner[form.out[O].member], result), ...);
-      tensor::commit_products();
-      rows.store_members(part_of(p) * columns, inner, std::make_integer_sequence<int, stored_members>{});
-      stage = stage == stages - 1 ? 0 : stage + 1;
+    };
+    begin_ways_in();
+    tensor::wait_for_products();
+    evaluate_sums();
+    pack_values();
+#pragma unroll 1
+    for (int p = 0; p + 1 < parts; ++p) {
+      const int stage = turn.stage;
+      turn.advance();
+      begin_ways_in();
+      begin_ways_out(p, stage);
+      tensor::wait_for_products<1>();
+      rows.send_members(p * columns, stored);
+      evaluate_sums();
+      tensor::wait_for_products();
+      weights.release(stage);
+      pack_values();
     }
-    wait_for_copies<0>();
+    tensor::begin_products();
+    begin_ways_out(parts - 1, turn.stage);
+    rows.send_members((parts - 1) * columns, stored);
     tensor::wait_for_products();
     tensor::pin(result);
+    weights.release(turn.stage);
+    turn.advance();
     rows.store_result(result);
   }
 #endif
@@ -183,13 +244,15 @@ struct Mixer {
 };
 
 template <class Low, int StepIndex, class P>
-__global__ void __launch_bounds__(channel_mixer_detail::threads, 1)
+__global__ void __launch_bounds__(channel_mixer_detail::block_threads, 1)
     mixer_kernel(const __grid_constant__ typename Mixer<Low, StepIndex, P>::Memory memory) {
   using M = Mixer<Low, StepIndex, P>;
   extern __shared__ float4 dynamic_memory[];
   const auto compute = [&](auto... all) {
     BFloat16* shared = reinterpret_cast<BFloat16*>(dynamic_memory);
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+    constexpr unsigned alignment = channel_mixer_detail::PanelMemory<M>::alignment;
+    shared += (alignment - __cvta_generic_to_shared(shared) % alignment) % alignment / 2;
     M::compute_by_warpgroups(memory, shared, all...);
 #else
     M::compute_by_warps(memory, shared, all...);
@@ -201,6 +264,7 @@ __global__ void __launch_bounds__(channel_mixer_detail::threads, 1)
 
 template <class Low, int StepIndex, class P>
 void Mixer<Low, StepIndex, P>::run(const Context<P>& context, const Place* at) {
+  if (context.queue->rehearsing()) return;
   Memory memory{};
   const auto next = [&] { return reinterpret_cast<BFloat16*>(locate(context, *at)); };
   for (int i = 0; i < form.inputs; ++i, ++at) memory.input[i] = next();
@@ -212,10 +276,19 @@ void Mixer<Low, StepIndex, P>::run(const Context<P>& context, const Place* at) {
   for (int m = 0; m < stored_members; ++m, ++at) memory.member[m] = next();
   memory.result = next();
   memory.rows = static_cast<unsigned>(rows_of(Domain::tokens, context.shape));
-  constexpr unsigned per_block = channel_mixer_detail::rows_per_block;
-  context.queue->launch("a channel mixer", mixer_kernel<Low, StepIndex, P>,
-                        dim3((memory.rows + per_block - 1) / per_block), dim3(channel_mixer_detail::threads),
-                        channel_mixer_detail::shared_bytes<Mixer>(context.queue->shared_memory_per_block()), memory);
+  // The host does not know which code the device has. That for four warps together wants more threads, and its blocks
+  // stay until there are no more rows.
+  cudaFuncAttributes kernel{};
+  check(cudaFuncGetAttributes(&kernel, mixer_kernel<Low, StepIndex, P>), "ask how a channel mixer is launched");
+  unsigned blocks = channel_mixer_detail::blocks_of(memory.rows);
+  int bytes = channel_mixer_detail::WarpProducts<Mixer>::shared_bytes;
+  if (kernel.maxThreadsPerBlock > channel_mixer_detail::threads) {
+    channel_mixer_detail::describe_boxes<Mixer>(memory);
+    blocks = std::min(blocks, static_cast<unsigned>(context.queue->multiprocessors()));
+    bytes = channel_mixer_detail::PanelMemory<Mixer>::bytes;
+  }
+  context.queue->launch("a channel mixer", mixer_kernel<Low, StepIndex, P>, dim3(blocks),
+                        dim3(kernel.maxThreadsPerBlock), bytes, memory);
 }
 
 }  // namespace mad::cuda

@@ -1,14 +1,13 @@
 // Copyright 2026 The mad authors. SPDX-License-Identifier: Apache-2.0
 /// \file
-/// The products of a channel mixer's kernel, in two ways: by single warps, and by four warps together where the
-/// processor has that. `M` is the mixer (channel_mixer.cuh). Both have parts of the weights in shared memory as they
-/// are stored, rows or columns of the inside, and multiply 16 rows per warp that lie in registers.
+/// The products of a channel mixer's kernel by single warps. `M` is the mixer (channel_mixer.cuh). Parts of the weights
+/// are in shared memory as they are stored, rows or columns of the inside; a warp multiplies 16 rows that lie in
+/// registers.
 #pragma once
 
 #include <mad/cuda/async_copy.cuh>
 #include <mad/cuda/channel_mixer_rows.cuh>
 #include <mad/cuda/tensor_core.cuh>
-#include <mad/cuda/warpgroup.cuh>
 
 #include <cstdint>
 #include <utility>
@@ -17,8 +16,6 @@ namespace mad::cuda::channel_mixer_detail {
 
 /// Parts that are on their way while one is used.
 inline constexpr int ahead = 2;
-/// Products of four warps out of a part may go on while all warps are at the next one.
-inline constexpr int warpgroup_stages = ahead + 2;
 
 /// Columns outside, of all weights, of which parts of 32 columns of the inside fit into the 99 KiB that some devices
 /// give a block: single warps have ahead + 1 of them in rows of at most 32 + 8 numbers.
@@ -42,14 +39,23 @@ struct Part {
   static constexpr int stored_columns = inside_rows ? outside : M::inside;
 };
 
-/// The parts of all weights behind each other, as `Tile<M, W>` says where their rows and columns lie, and how they get
-/// there: threads take chunks of 8 columns along the rows, part after part.
-template <class M, template <class, int> class Tile>
+/// The part's rows behind each other, so far apart that eight of them lie in different banks.
+template <class M, int W>
+struct RowsTile {
+  using P = Part<M, W>;
+  static constexpr int stride = P::columns + 8;
+  static constexpr int size = P::rows * stride;
+  static __device__ int place(int row, int column) { return row * stride + column; }
+};
+
+/// The parts of all weights behind each other, and how they get there: threads take chunks of 8 columns along the rows,
+/// part after part.
+template <class M>
 class Stage {
 public:
   template <int... W>
   static constexpr int size_of(std::integer_sequence<int, W...>) {
-    return (0 + ... + Tile<M, W>::size);
+    return (0 + ... + RowsTile<M, W>::size);
   }
   template <int W>
   static constexpr int begin = size_of(std::make_integer_sequence<int, W>{});
@@ -108,7 +114,7 @@ private:
   }
   template <int W>
   __device__ void fill_part(BFloat16* tile) {
-    using T = Tile<M, W>;
+    using T = RowsTile<M, W>;
     using C = Copies<W>;
     const int thread = static_cast<int>(threadIdx.x);
     if constexpr (C::in_columns) {
@@ -127,7 +133,7 @@ private:
   template <int W, int... Round>
   __device__ void fill_rounds(BFloat16* to, std::integer_sequence<int, Round...>) {
     using C = Copies<W>;
-    constexpr int to_step = 2 * Tile<M, W>::row_step * C::rows_per_round;
+    constexpr int to_step = 2 * RowsTile<M, W>::stride * C::rows_per_round;
     constexpr int from_step = 2 * C::rows_per_round * Part<M, W>::stored_columns;
     ((((Round + 1) * threads <= C::chunks || Round * threads + static_cast<int>(threadIdx.x) < C::chunks)
           ? copy_async_behind<Round * to_step, Round * from_step>(to, from_[W])
@@ -143,22 +149,14 @@ private:
   const BFloat16* from_[M::form.weights];
 };
 
-/// A part as single warps read it: rows behind each other, so far apart that eight of them lie in different banks.
-template <class M, int W>
-struct RowsTile {
-  using P = Part<M, W>;
-  static constexpr int stride = P::columns + 8;
-  static constexpr int row_step = stride;  ///< from a row to one that is a multiple of 8 behind it, per row
-  static constexpr int size = P::rows * stride;
-  static __device__ int place(int row, int column) { return row * stride + column; }
-};
-
 /// Products by single warps: 16 columns of the inside at a time.
 template <class M>
 struct WarpProducts {
-  using Stage = channel_mixer_detail::Stage<M, RowsTile>;
+  using Stage = channel_mixer_detail::Stage<M>;
   static constexpr int stages = ahead + 1;
   static constexpr int group = 16;  ///< columns of the inside between the products
+  static constexpr int shared_bytes = 2 * stages * Stage::size;
+  static_assert(shared_bytes <= 99 * 1024);
 
   /// The columns from \p first on of the product that load L is.
   template <int L>
@@ -215,90 +213,5 @@ private:
     right[1] = {{matrix[2], matrix[3]}};
   }
 };
-
-/// A part as four warps read it: core matrices of 8 x 8 numbers, each of 128 bytes without a gap. They lie 144 bytes
-/// apart: a multiple of 16, as descriptors want it, with eight neighbours along a row in different banks.
-template <class M, int W>
-struct CoreMatrixTile {
-  using P = Part<M, W>;
-  static constexpr int matrix = 72;
-  static constexpr int row_of_matrices = P::columns / 8 * matrix;
-  static constexpr int row_step = row_of_matrices / 8;
-  static constexpr int size = P::rows / 8 * row_of_matrices;
-  static __device__ int place(int row, int column) {
-    return row / 8 * row_of_matrices + column / 8 * matrix + row % 8 * 8;
-  }
-};
-
-#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
-
-/// Products by four warps together: all columns of the inside that are in shared memory at a time.
-template <class M>
-struct WarpgroupProducts {
-  using Stage = channel_mixer_detail::Stage<M, CoreMatrixTile>;
-  static constexpr int stages = warpgroup_stages;
-  static constexpr int group = M::columns;
-
-  template <int L>
-  static __device__ void way_in(std::uint32_t stage, const typename M::Inputs& input, tensor::Sums (&sums)[group / 8]) {
-    constexpr int w = M::form.in[L].weight;
-    constexpr int i = M::form.in[L].input;
-    using F = Factor<w, Part<M, w>::inside_rows>;
-    const tensor::SharedFactor factor = F::of(stage);
-#pragma unroll
-    for (int s = 0; s < M::template steps<i>; ++s)
-      tensor::multiply_add_async<group, F::transposed>(sums, input[M::template first_step<i> + s],
-                                                       factor.behind(2 * s * F::along), s > 0);
-  }
-  template <int O>
-  static __device__ void way_out(std::uint32_t stage, bool add, const std::uint32_t (&inner)[group / 8][2],
-                                 typename M::Result& result) {
-    constexpr int w = M::form.out[O].weight;
-    using F = Factor<w, !Part<M, w>::inside_rows>;
-    const tensor::SharedFactor factor = F::of(stage);
-#pragma unroll
-    for (int s = 0; s < group / 16; ++s) {
-      const tensor::Left<16> left{{inner[2 * s][0], inner[2 * s][1], inner[2 * s + 1][0], inner[2 * s + 1][1]}};
-      columns_out<F, 0>(result, left, factor.behind(2 * s * F::along), add || O > 0 || s > 0);
-    }
-  }
-
-private:
-  /// Weight W as right factor: the rows of its part are the product's columns, or else its summands.
-  template <int W, bool RowsAreColumns>
-  struct Factor {
-    using T = CoreMatrixTile<M, W>;
-    static constexpr bool transposed = !RowsAreColumns;
-    static constexpr int along = 2 * (RowsAreColumns ? T::matrix : T::row_of_matrices);  ///< in bytes
-    static constexpr int across = 2 * (RowsAreColumns ? T::row_of_matrices : T::matrix);
-    static __device__ tensor::SharedFactor of(std::uint32_t stage) {
-      return tensor::SharedFactor::at(stage + 2 * static_cast<std::uint32_t>(Stage::template begin<W>), along, across);
-    }
-  };
-
-  /// The columns from `From` on: 128 at a time, or powers of two.
-  template <class F, int From>
-  static __device__ void columns_out(typename M::Result& result, const tensor::Left<16>& left,
-                                     tensor::SharedFactor factor, bool add) {
-    constexpr int rest = M::result_width - From;
-    constexpr int columns = rest >= 128 ? 128 : rest >= 64 ? 64 : rest >= 32 ? 32 : 16;
-    tensor::multiply_add_async<columns, F::transposed>(result + From / 8, left, factor.behind(From / 8 * F::across),
-                                                       add);
-    if constexpr (From + columns < M::result_width) columns_out<F, From + columns>(result, left, factor, add);
-  }
-};
-
-#endif
-
-/// Bytes of shared memory for a device that gives a block so many. The host does not know which code the device has:
-/// where there is room for both ways it is for both, and elsewhere there are no products of four warps.
-template <class M>
-std::size_t shared_bytes(int most) {
-  constexpr int by_warps = WarpProducts<M>::stages * Stage<M, RowsTile>::size + DirectRows<M>::shared_size;
-  constexpr int by_warpgroups = warpgroup_stages * Stage<M, CoreMatrixTile>::size + StagedRows<M>::shared_size;
-  static_assert(2 * by_warps <= 99 * 1024 && 2 * by_warpgroups <= 227 * 1024);
-  constexpr int larger = by_warps > by_warpgroups ? by_warps : by_warpgroups;
-  return 2 * static_cast<std::size_t>(2 * larger <= most ? larger : by_warps);
-}
 
 }  // namespace mad::cuda::channel_mixer_detail

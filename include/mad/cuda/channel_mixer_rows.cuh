@@ -6,6 +6,7 @@
 
 #include <mad/cuda/async_copy.cuh>
 #include <mad/cuda/channel_mixer_form.hpp>
+#include <mad/cuda/tensor_copy.cuh>
 #include <mad/cuda/tensor_core.cuh>
 
 #include <algorithm>
@@ -18,9 +19,11 @@ inline constexpr int threads = 256;
 inline constexpr int rows_per_warp = 16;
 inline constexpr int rows_per_block = threads / 32 * rows_per_warp;
 
-/// The first row of this warp.
-__device__ inline unsigned first_row_of_warp() {
-  return blockIdx.x * rows_per_block + threadIdx.x / 32 * rows_per_warp;
+/// Blocks of so many rows that there are.
+__host__ __device__ inline unsigned blocks_of(unsigned rows) { return (rows + rows_per_block - 1) / rows_per_block; }
+/// The first row of this warp among those of a block.
+__device__ inline unsigned first_row_of_warp(unsigned block) {
+  return block * rows_per_block + threadIdx.x / 32 * rows_per_warp;
 }
 
 /// `Count` neighbouring numbers between registers and memory, as many at once as `Alignment`, in bytes, allows.
@@ -42,13 +45,12 @@ struct Words {
 /// of rows l / 4 and l / 4 + 8 in every eight.
 template <class M>
 struct DirectRows {
-  static constexpr int shared_size = 0;  ///< numbers of shared memory per block
   unsigned row[2];
   unsigned readable[2];
   const typename M::Memory& memory;
 
   __device__ explicit DirectRows(const typename M::Memory& memory) : memory(memory) {
-    row[0] = first_row_of_warp() + threadIdx.x % 32 / 4;
+    row[0] = first_row_of_warp(blockIdx.x) + threadIdx.x % 32 / 4;
     row[1] = row[0] + 8;
 #pragma unroll
     for (int half = 0; half < 2; ++half) readable[half] = min(row[half], memory.rows - 1);
@@ -137,58 +139,83 @@ private:
 };
 
 /// Rows go through a part of shared memory that is the warp's own, as whole rows, and are on their way while the warp
-/// computes. That part has the inputs at first; then what leaves the inside, and the addend or result.
+/// computes: what leaves the inside, the addend or result, and the inputs of the rows that come next.
 template <class M>
 struct StagedRows {
   static constexpr int padding = 8;  ///< so that eight rows lie in different banks
   template <int Width>
   static constexpr int size_of = rows_per_warp*(Width + padding);
-  static constexpr int inputs_size =
-      size_of<M::form.input_width[0]> + (M::form.inputs > 1 ? size_of<M::form.input_width[1]> : 0);
-  static constexpr int members_size = M::stored_members * size_of<M::columns>;
-  static constexpr int warp_size = std::max(inputs_size, members_size + size_of<M::result_width>);
+  static constexpr int member_size = rows_per_warp * M::columns;  ///< swizzled, as the copy engine takes it
+  static constexpr int result_begin = M::stored_members * member_size;
+  static constexpr int inputs_begin = result_begin + size_of<M::result_width>;
+  static constexpr int second_begin = inputs_begin + size_of<M::form.input_width[0]>;
+  static constexpr int end = second_begin + (M::form.inputs > 1 ? size_of<M::form.input_width[1]> : 0);
+  static constexpr int warp_size = (end + 511) / 512 * 512;  ///< the swizzle's pattern begins anew
   static constexpr int shared_size = threads / 32 * warp_size;
 
   const typename M::Memory& memory;
   BFloat16* own;
-  unsigned first_row;
+  unsigned first_row = 0;
 
   __device__ StagedRows(const typename M::Memory& memory, BFloat16* shared)
-      : memory(memory), own(shared + threadIdx.x / 32 * warp_size), first_row(first_row_of_warp()) {}
+      : memory(memory), own(shared + threadIdx.x / 32 * warp_size) {}
 
-  /// A group of copies; `load` waits for it, with those that come after it.
-  __device__ void start_to_load() {
-    fetch<M::form.input_width[0], M::form.input_stride[0]>(own, memory.input[0]);
+  /// Starts to load the inputs of the warp's rows among so many of a block.
+  __device__ void start_to_load(unsigned block) {
+    const unsigned first = first_row_of_warp(block);
+    fetch<M::form.input_width[0], M::form.input_stride[0]>(own + inputs_begin, memory.input[0], first);
     if constexpr (M::form.inputs > 1)
-      fetch<M::form.input_width[1], M::form.input_stride[1]>(own + size_of<M::form.input_width[0]>, memory.input[1]);
+      fetch<M::form.input_width[1], M::form.input_stride[1]>(own + second_begin, memory.input[1], first);
     commit_copies();
   }
-  /// Begins to load the addend as well, as a part of the next group of copies.
-  __device__ void load(typename M::Inputs& input) {
-    __syncwarp();  // all lanes have copied
-    read<0>(own, input);
-    if constexpr (M::form.inputs > 1) read<1>(own + size_of<M::form.input_width[0]>, input);
+  /// Goes on to the rows of a block, whose loads have been started, and starts those of the next.
+  __device__ void load(typename M::Inputs& input, unsigned block, unsigned next) {
+    first_row = first_row_of_warp(block);
+    wait_for_copies<0>();
+    __syncwarp();  // all lanes have copied, and are done with the result of the rows before
+    read<0>(own + inputs_begin, input);
+    if constexpr (M::form.inputs > 1) read<1>(own + second_begin, input);
     __syncwarp();  // and have read what is overwritten now
-    if constexpr (M::form.has_addend) fetch<M::result_width, M::form.addend_stride>(own + members_size, memory.addend);
+    if constexpr (M::form.has_addend)
+      fetch<M::result_width, M::form.addend_stride>(own + result_begin, memory.addend, first_row);
+    start_to_load(next);
   }
 
+  /// What lies inside goes to shared memory. From there `send_members` stores it, in columns from \p first on: the copy
+  /// engine does, or lanes where it cannot, and only rows that are there.
   template <int Tiles, int... S>
-  __device__ void store_members(int first, const std::uint32_t (&inner)[M::members][Tiles][2],
-                                std::integer_sequence<int, S...>) {
+  __device__ void put_members(const std::uint32_t (&inner)[M::members][Tiles][2], std::integer_sequence<int, S...>) {
     if constexpr (sizeof...(S) > 0) {
+      if (M::alignment >= 16 && threadIdx.x % 32 == 0) wait_for_boxes_to_be_read();
       __syncwarp();  // what lay here has been stored
-      (put<M::columns>(own + S * size_of<M::columns>, inner[M::form.stored[S]]), ...);
-      __syncwarp();
-      // Read everything, then write: a lane waits once.
-      uint4 chunk[sizeof...(S)][Chunks<M::columns, 0>::count];
-      (take<M::columns, 0>(own + S * size_of<M::columns>, chunk[S]), ...);
-      (store<M::columns, M::form.member_stride[S]>(chunk[S], memory.member[S] + first), ...);
+      (put_member(own + S * member_size, inner[M::form.stored[S]]), ...);
     }
   }
-  /// All copies have been waited for.
+  template <int... S>
+  __device__ void send_members(int first, std::integer_sequence<int, S...>) {
+    if constexpr (sizeof...(S) > 0 && M::alignment >= 16) {
+      show_to_copies();
+      __syncwarp();
+      if (threadIdx.x % 32 == 0) {
+        (store_box(static_cast<std::uint32_t>(__cvta_generic_to_shared(own + S * member_size)), memory.member_map[S],
+                   static_cast<int>(first_row), first),
+         ...);
+        commit_boxes();
+      }
+    } else if constexpr (sizeof...(S) > 0) {
+      __syncwarp();
+      (store_member<M::form.member_stride[S]>(own + S * member_size, memory.member[S] + first), ...);
+    }
+  }
+  /// Waits for what still reads or writes the block's shared memory, before it ends.
+  __device__ void finish() const {
+    wait_for_copies<0>();
+    if constexpr (M::stored_members > 0 && M::alignment >= 16) wait_for_boxes_to_be_read();
+  }
   __device__ void store_result(const typename M::Result& result) {
     constexpr int tiles = M::result_width / 8;
-    BFloat16* tile = own + members_size;
+    BFloat16* tile = own + result_begin;
+    if constexpr (M::form.has_addend) wait_for_copies<0>();
     std::uint32_t addend[M::form.has_addend ? tiles : 1][2];
     __syncwarp();
     if constexpr (M::form.has_addend) {
@@ -236,21 +263,21 @@ private:
     }
     static __device__ int column(int i) { return (32 % per_row == 0 ? lane() : i * 32 + lane()) % per_row * 8; }
     static __device__ int in_tile(int i) { return row(i) * (Width + padding) + column(i); }
-    static __device__ std::size_t in_memory(unsigned first_row, int i) {
+    static __device__ std::size_t in_memory(unsigned first, int i) {
       if constexpr (32 % per_row == 0)
-        return static_cast<std::size_t>(first_row + row(0)) * Stride + column(0) + i * (32 / per_row) * Stride;
+        return static_cast<std::size_t>(first + row(0)) * Stride + column(0) + i * (32 / per_row) * Stride;
       else
-        return static_cast<std::size_t>(first_row + row(i)) * Stride + column(i);
+        return static_cast<std::size_t>(first + row(i)) * Stride + column(i);
     }
   };
   /// Starts to copy the warp's rows of a value; those that are not there are zeros.
   template <int Width, int Stride>
-  __device__ void fetch(BFloat16* tile, const BFloat16* from) {
+  __device__ void fetch(BFloat16* tile, const BFloat16* from, unsigned first) {
     using C = Chunks<Width, Stride>;
 #pragma unroll
     for (int i = 0; i < C::count; ++i) {
-      const bool here = first_row + C::row(i) < memory.rows;
-      const BFloat16* source = from + C::in_memory(first_row, i);
+      const bool here = first + C::row(i) < memory.rows;
+      const BFloat16* source = from + C::in_memory(first, i);
       if constexpr (M::alignment >= 16) {
         copy_or_clear_async(tile + C::in_tile(i), source, here);
       } else {
@@ -287,17 +314,37 @@ private:
     for (int s = 0; s < M::template steps<I>; ++s)
       input[M::template first_step<I> + s] = read_step<M::form.input_width[I]>(tile, s * 16);
   }
+  /// Where eight columns of a row lie in a member's tile.
+  static __device__ int in_member(int row, int eight) {
+    const int swizzle = M::columns == 32 ? row / 2 % 4 : row / 4 % 2;
+    return row * M::columns + (eight ^ swizzle) * 8;
+  }
+  static __device__ void put_member(BFloat16* tile, const std::uint32_t (&word)[M::columns / 8][2]) {
+    const int lane = static_cast<int>(threadIdx.x) % 32;
+#pragma unroll
+    for (int t = 0; t < M::columns / 8; t += 2)
+      tensor::store_matrices(tile + in_member(lane % 16, t + lane / 16),
+                             {word[t][0], word[t][1], word[t + 1][0], word[t + 1][1]});
+  }
+  template <int Stride>
+  __device__ void store_member(const BFloat16* tile, BFloat16* to) const {
+    constexpr int per_row = M::columns / 8;
+#pragma unroll
+    for (int i = static_cast<int>(threadIdx.x) % 32; i < rows_per_warp * per_row; i += 32) {
+      const unsigned row = first_row + i / per_row;
+      if (row < memory.rows)
+        Words<8, M::alignment>::copy(to + static_cast<std::size_t>(row) * Stride + i % per_row * 8,
+                                     tile + in_member(i / per_row, i % per_row));
+    }
+  }
   /// Words as products have them, into rows.
   template <int Width>
   static __device__ void put(BFloat16* tile, const std::uint32_t (&word)[Width / 8][2]) {
     const int lane = static_cast<int>(threadIdx.x) % 32;
 #pragma unroll
-    for (int t = 0; t < Width / 8; ++t) {
-#pragma unroll
-      for (int half = 0; half < 2; ++half)
-        *reinterpret_cast<std::uint32_t*>(tile + (lane / 4 + 8 * half) * (Width + padding) + t * 8 + lane % 4 * 2) =
-            word[t][half];
-    }
+    for (int t = 0; t < Width / 8; t += 2)
+      tensor::store_matrices(tile + lane % 16 * (Width + padding) + lane / 16 * 8 + t * 8,
+                             {word[t][0], word[t][1], word[t + 1][0], word[t + 1][1]});
   }
 };
 

@@ -83,6 +83,16 @@ __device__ inline void load_matrices(std::uint32_t row, int flipped, int behind,
         : "memory");
 }
 
+/// Stores four 8 x 8 matrices, of which lanes hold what `load_matrices` gives, to the rows whose addresses it takes;
+/// for code for compute capability 9.0.
+__device__ inline void store_matrices(BFloat16* row, const std::uint32_t (&matrix)[4]) {
+  asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1,%2,%3,%4};"
+               :
+               : "r"(static_cast<std::uint32_t>(__cvta_generic_to_shared(row))), "r"(matrix[0]), "r"(matrix[1]),
+                 "r"(matrix[2]), "r"(matrix[3])
+               : "memory");
+}
+
 /// The transpose of an 8 x 8 matrix that the lanes hold as `load_matrices` gives it.
 __device__ inline std::uint32_t transposed(std::uint32_t matrix) {
   std::uint32_t t;

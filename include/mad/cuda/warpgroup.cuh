@@ -12,17 +12,20 @@
 
 namespace mad::cuda::tensor {
 
-/// A right factor (16, N) of bfloat16 in shared memory: the matrix descriptor of wgmma, without swizzling. It consists
-/// of core matrices of 8 x 8, each 128 neighbouring bytes: 8 rows as they are stored, which are columns of the factor,
-/// or else rows (`Transposed`, MN-major). Addresses count by 16 bytes.
+/// A right factor (16, N) of bfloat16 in shared memory: the matrix descriptor of wgmma. It lies in panels of 16, 32 or
+/// 64 columns as the copy engine writes them (tensor_map.hpp), swizzled, their rows behind each other. Rows are columns
+/// of the factor, or else summands (`Transposed`, MN-major): then further columns are in further panels. Addresses
+/// count by 16 bytes.
 struct SharedFactor {
   std::uint64_t bits;
 
-  /// \param along, across bytes from a core matrix to the next along the summands (leading byte offset), and along the
-  ///        columns of the product (stride byte offset)
-  static __device__ SharedFactor at(std::uint32_t address, int along, int across) {
-    return {(address >> 4) | static_cast<std::uint64_t>(along >> 4) << 16 |
-            static_cast<std::uint64_t>(across >> 4) << 32};
+  /// \param address of a panel, or of a multiple of 8 rows or of 16 columns in it; panels begin at multiples of 8 rows
+  /// \param row_bytes of a panel
+  /// \param to_next bytes from a panel to the next
+  static __device__ SharedFactor at(std::uint32_t address, int row_bytes, int to_next) {
+    const std::uint64_t swizzle = row_bytes == 128 ? 1 : row_bytes == 64 ? 2 : 3;
+    return {(address >> 4) | static_cast<std::uint64_t>(to_next >> 4) << 16 |
+            static_cast<std::uint64_t>(8 * row_bytes >> 4) << 32 | swizzle << 62};
   }
   __device__ SharedFactor behind(int bytes) const { return {bits + static_cast<std::uint64_t>(bytes >> 4)}; }
 };
@@ -30,12 +33,22 @@ struct SharedFactor {
 /// wgmma.fence: products read what has been written to registers and, by this thread or others before a barrier, to
 /// shared memory.
 __device__ inline void begin_products() { asm volatile("wgmma.fence.sync.aligned;" : : : "memory"); }
-/// The proxy fence, before the barrier behind which products read what this thread has written to shared memory.
-__device__ inline void show_shared_memory() { asm volatile("fence.proxy.async.shared::cta;" : : : "memory"); }
 /// Ends a group of products.
 __device__ inline void commit_products() { asm volatile("wgmma.commit_group.sync.aligned;" : : : "memory"); }
-/// Waits for all products of this warp's four.
-__device__ inline void wait_for_products() { asm volatile("wgmma.wait_group.sync.aligned 0;" : : : "memory"); }
+/// Waits for the products of this warp's four, but for those in the last `Groups` groups.
+template <int Groups = 0>
+__device__ inline void wait_for_products() {
+  asm volatile("wgmma.wait_group.sync.aligned %0;" : : "n"(Groups) : "memory");
+}
+/// All four warps give registers away, or get some, so that a thread has `Count`, a multiple of 8.
+template <int Count>
+__device__ inline void give_registers() {
+  asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" : : "n"(Count));
+}
+template <int Count>
+__device__ inline void get_registers() {
+  asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" : : "n"(Count));
+}
 /// Registers have their values here: what writes them stays before this place, and what reads them behind it, though
 /// neither compiler sees that products read and write them meanwhile.
 template <int Count>
