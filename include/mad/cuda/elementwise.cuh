@@ -228,9 +228,6 @@ struct RunMaker {
   }
 };
 
-/// Threads of a block: so few that one finds room beside a product that fills most of a multiprocessor's registers.
-inline constexpr unsigned threads = 128;
-
 /// A run of a lowered layer's plan. One thread computes `chunk` neighbouring columns of one row.
 template <class Low, int StepIndex, class P>
 struct Run {
@@ -285,7 +282,7 @@ struct Run {
 };
 
 template <class Low, int StepIndex, class P>
-__global__ void __launch_bounds__(threads)
+__global__ void __launch_bounds__(256)
     run_kernel(const __grid_constant__ typename Run<Low, StepIndex, P>::Memory memory) {
   using R = Run<Low, StepIndex, P>;
   R::compute(memory, std::make_integer_sequence<int, R::loads>{}, std::make_integer_sequence<int, R::members>{});
@@ -307,8 +304,7 @@ template <class P>
   static_assert(sizeof counts == sizeof(void*));
   std::memcpy(&arguments[next], counts, sizeof counts);
   void* parameters[] = {arguments};
-  context.queue->launch_kernel("an elementwise run", kernel, dim3((counts[1] + threads - 1) / threads), dim3(threads),
-                               0, parameters);
+  context.queue->launch_kernel("an elementwise run", kernel, dim3((counts[1] + 255) / 256), dim3(256), 0, parameters);
 }
 
 template <class Low, int StepIndex, class P>

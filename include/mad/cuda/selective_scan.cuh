@@ -5,8 +5,8 @@
 
 #include <mad/cuda/chunk.hpp>
 #include <mad/cuda/selective_scan_forward.cuh>
-#include <mad/cuda/selective_scan_gradient.cuh>
 #include <mad/cuda/selective_scan_sequences.cuh>
+#include <mad/cuda/selective_scan_sequences_gradient.cuh>
 #include <mad/ops/selective_scan.hpp>
 
 namespace mad::cuda {
@@ -89,8 +89,9 @@ struct Kernel<&ops::selective_scan_gradient_op> {
     const auto d_b = call.template out<2>();
     const auto d_c = call.template out<3>();
     using Blocks = d::SequenceBlocks<G>;
-    const bool by_sequences = Blocks::fill(shape, queue.multiprocessors());
     const d::Spread spread = d::Spread::of(shape, G::count, queue.multiprocessors());
+    // In one tile a block's warps need no states from elsewhere, and are twice as many.
+    const bool by_sequences = spread.tiles > 1 && Blocks::fill(shape, queue.multiprocessors());
     const int blocks_of_channels = by_sequences ? Blocks::blocks : spread.blocks;
     constexpr int parameters = D::channels * (D::states + 1);
     const d::Gradients<T> gradients{

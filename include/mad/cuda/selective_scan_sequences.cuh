@@ -1,14 +1,11 @@
 // Copyright 2026 The mad authors. SPDX-License-Identifier: Apache-2.0
 /// \file
-/// The selective scan and its gradients where sequences are many: a warp walks a whole sequence of a group of channels.
-///
-/// Nothing is handed from warp to warp, so that there is neither waiting nor a correction of states. Numbers arrive
-/// some segments of 8 tokens ahead. Backwards a warp walks its sequence twice: forwards it leaves the states before
-/// each segment; then, segment by segment from the last one, it computes the segment's states again and walks back. The
-/// sums over channels of dB and dC are added up among the block's warps after each segment.
+/// The selective scan where sequences are many: a warp walks a whole sequence of a group of channels. Nothing is handed
+/// from warp to warp, so that there is neither waiting nor a correction of states. Numbers arrive some segments of 8
+/// tokens ahead.
 #pragma once
 
-#include <mad/cuda/selective_scan_gradient.cuh>
+#include <mad/cuda/selective_scan_layout.cuh>
 
 #include <type_traits>
 
@@ -70,11 +67,16 @@ public:
   /// Zeros behind the last token.
   __device__ void fetch(Rows<G, std::remove_const_t<T>>& to) const {
     for_tokens([&](int t, T* from) {
-      if (token_ + t < length_) {
-        copy_async<V>(&to.value[first_ + t][column_], from);
-      } else if (at_once <= warp_tokens || first_ < warp_tokens) {
+      if (at_once > warp_tokens && first_ >= warp_tokens) return;
+      auto* const place = &to.value[first_ + t][column_];
+      const bool here = token_ + t < length_;
+      if constexpr (V * sizeof(T) == 16) {
+        copy_or_clear_async(place, from, here);
+      } else if (here) {
+        copy_async<V>(place, from);
+      } else {
         constexpr float zeros[V]{};
-        mad::cuda::store(&to.value[first_ + t][column_], zeros);
+        mad::cuda::store(place, zeros);
       }
     });
   }
@@ -188,34 +190,42 @@ __device__ inline void store_column(const Sequence<G>& at, const float (&x)[warp
   for (int t = 0; t < warp_tokens; ++t) rows.value[t][at.column] = from_float<T>(x[t]);
 }
 
-/// Walks a segment from the states before it to those behind it, and calls `each(token, decays, states)`.
+/// The decays of a segment's tokens.
+__device__ inline void load_decays(const float (&dt)[warp_tokens], const float (&exponent)[lane_states],
+                                   float (&decay)[warp_tokens][lane_states]) {
+#pragma unroll
+  for (int t = 0; t < warp_tokens; ++t)
+#pragma unroll
+    for (int i = 0; i < lane_states; ++i) decay[t][i] = tensor::power_of_two(dt[t] * exponent[i]);
+}
+
+/// Walks a segment from the states before it to those behind it, and calls `each(token, states)`.
 template <class G, class Each>
 __device__ inline void walk_segment(const Sequence<G>& at, const float (&u)[warp_tokens],
                                     const float (&dt)[warp_tokens], const SegmentProjections<G>& bc,
-                                    const float (&exponent)[lane_states], float (&state)[lane_states],
+                                    const float (&decay)[warp_tokens][lane_states], float (&state)[lane_states],
                                     const Each& each) {
 #pragma unroll
   for (int t = 0; t < warp_tokens; ++t) {
     const float input = dt[t] * u[t];
-    float b[lane_states], decay[lane_states];
+    float b[lane_states];
     bc.read_b(t, at.part, b);
 #pragma unroll
-    for (int i = 0; i < lane_states; ++i) {
-      decay[i] = tensor::power_of_two(dt[t] * exponent[i]);
-      state[i] = decay[i] * state[i] + input * b[i];
-    }
-    each(t, decay, state);
+    for (int i = 0; i < lane_states; ++i) state[i] = decay[t][i] * state[i] + input * b[i];
+    each(t, state);
   }
 }
 
-/// Segments of which a warp has the rows in shared memory, or on their way there.
-inline constexpr int segments_at_once = 4;
+/// Segments of which a warp has the rows in shared memory, or on their way there, within some 90 KB of a block.
+template <class T>
+inline constexpr int segments_at_once = sizeof(T) == sizeof(BFloat16) ? 4 : 2;
 
 template <class G, class T>
 struct alignas(16) SequenceForwardMemory {
   struct Warp {
-    Rows<G, T> u[segments_at_once];  ///< in the end y
-    Rows<G, T> dt[segments_at_once];
+    Rows<G, T> u[segments_at_once<T>];
+    Rows<G, T> dt[segments_at_once<T>];
+    Rows<G, T> y;
     SegmentProjections<G> bc;
   };
   Warp warp[SequenceBlocks<G>::warps];
@@ -232,234 +242,56 @@ __global__ void __launch_bounds__(32 * SequenceBlocks<G>::warps)
   SequenceRows<G, V, T> out(at, y, y_stride, 0);
   NextProjections<G, T> next(at, o, 0);
   const auto fetch = [&](unsigned segment) {
-    u.fetch(memory.u[segment % segments_at_once]);
-    dt.fetch(memory.dt[segment % segments_at_once]);
+    u.fetch(memory.u[segment % segments_at_once<T>]);
+    dt.fetch(memory.dt[segment % segments_at_once<T>]);
     u.go_on();
     dt.go_on();
     commit_copies();
   };
-  for (unsigned segment = 0; segment < segments_at_once - 1; ++segment) fetch(segment);
+  for (unsigned segment = 0; segment < segments_at_once<T> - 1; ++segment) fetch(segment);
   next.fetch();
   float exponent[lane_states];
   at.load_exponents(o, exponent);
   const float skip = at.part == 0 && at.has_channel ? o.skip[at.channel] : 0.0f;
   float state[lane_states]{};
+  wait_for_copies<segments_at_once<T> - 2>();
+  __syncwarp();
+  float next_in[warp_tokens], next_step[warp_tokens];
+  load_column(at, memory.u[0], next_in);
+  load_column(at, memory.dt[0], next_step);
   for (unsigned segment = 0; segment < at.segments; ++segment) {
+    float in[warp_tokens], step[warp_tokens], decay[warp_tokens][lane_states], sum[warp_tokens];
+#pragma unroll
+    for (int t = 0; t < warp_tokens; ++t) {
+      in[t] = next_in[t];
+      step[t] = next_step[t];
+    }
+    load_decays(step, exponent, decay);
     __syncwarp();  // all lanes are done with the segment before
-    fetch(segment + segments_at_once - 1);
+    fetch(segment + segments_at_once<T> - 1);
     next.put(memory.bc);
     next.go_on();
     next.fetch();
-    wait_for_copies<segments_at_once - 1>();
-    __syncwarp();
-    Rows<G, T>& rows = memory.u[segment % segments_at_once];
-    float in[warp_tokens], step[warp_tokens], sum[warp_tokens];
-    load_column(at, rows, in);
-    load_column(at, memory.dt[segment % segments_at_once], step);
-    walk_segment(at, in, step, memory.bc, exponent, state,
-                 [&](int t, const float(&)[lane_states], const float(&now)[lane_states]) {
-                   float c[lane_states];
-                   memory.bc.read_c(t, at.part, c);
-                   sum[t] = skip * in[t];
-#pragma unroll
-                   for (int i = 0; i < lane_states; ++i) sum[t] += now[i] * c[i];
-                   sum[t] = sum_of_parts<G>(sum[t]);
-                 });
-    if constexpr (G::parts > 1) __syncwarp();  // all parts have read the rows
-    store_column(at, sum, rows);
-    __syncwarp();
-    out.store(rows);
-    out.go_on();
-  }
-}
-
-template <class G, class T>
-struct alignas(16) SequenceBackwardMemory {
-  static constexpr int warps = SequenceBlocks<G>::warps;
-  struct Warp {
-    Rows<G, T> u[segments_at_once];   ///< in the end du
-    Rows<G, T> dt[segments_at_once];  ///< in the end d_dt
-    Rows<G, T> dy[segments_at_once];
-    SegmentProjections<G> bc;
-  };
-  /// `ProjectionSums` of a warp's lanes. The gap lets those of two warps be read at once.
-  struct Sums {
-    static constexpr unsigned kinds = 2 * (warp_tokens / 4);  ///< dB of 4 tokens and of the next 4, dC likewise
-    float value[kinds][32][4];
-    float gap[16];
-  };
-  Warp warp[warps];
-  Sums sums[2][warps];  ///< a segment's while others still read those of the one behind it
-};
-
-/// Adds a segment's sums of all warps and quads of lanes up, and writes dB and dC.
-template <class G, class T, class Sums>
-__device__ inline void add_up_projections(const Sequence<G>& at, const Sums* sums, const Gradients<T>& d,
-                                          unsigned segment) {
-  constexpr unsigned warps = SequenceBlocks<G>::warps;
-  constexpr int quads = 8 / G::parts;  // of a part
-  const int half = at.lane / 16;       // every other warp
-  const int which = at.lane % 16 / 4;
-  const int number = at.lane % 4;
-  for (unsigned kind = (at.warp + segment) % warps; kind < Sums::kinds; kind += warps) {  // the warps take turns
-    const bool of_c = kind >= Sums::kinds / 2;
-    const unsigned t = segment * warp_tokens + kind % (Sums::kinds / 2) * 4 + which;
-#pragma unroll
-    for (int part = 0; part < G::parts; ++part) {
-      float sum = 0;
-#pragma unroll
-      for (unsigned w = 0; w < warps; w += 2) {
-        if (warps % 2 != 0 && w + half >= warps) continue;
-#pragma unroll
-        for (int q = 0; q < quads; ++q) sum += sums[w + half].value[kind][(part * quads + q) * 4 + which][number];
-      }
-      sum += __shfl_xor_sync(0xffffffffu, sum, 16);
-      const int n = part * lane_states + (number == 1 ? 2 : number == 2 ? 1 : number);
-      if (half > 0 || t >= static_cast<unsigned>(at.length) || n >= G::states) continue;
-      const std::size_t row = at.first_token + t;
-      if (SequenceBlocks<G>::blocks > 1)
-        d.bc[row * 2 * G::states + (of_c ? G::states : 0) + n] = sum;
-      else if (of_c)
-        d.c[row * d.c_stride + n] = from_float<T>(sum);
-      else
-        d.b[row * d.b_stride + n] = from_float<T>(sum);
+    if (segment > 0) {
+      out.store(memory.y);
+      out.go_on();
     }
-  }
-}
-
-/// As `backward`. \p entries has room for the states before the segments: (batch, groups of all blocks, segments,
-/// lanes, states of a lane). Grid: (blocks along the channels, batch).
-template <class G, int V, int OutV, class T>
-__global__ void __launch_bounds__(32 * SequenceBlocks<G>::warps)
-    backward_sequences(Operands<T> o, const T* dy, unsigned dy_stride, float* entries, Gradients<T> d, int length) {
-  extern __shared__ float4 dynamic_memory[];
-  using Memory = SequenceBackwardMemory<G, T>;
-  using States = Chunk<float, lane_states>;
-  const Sequence<G> at(length);
-  auto& block_memory = *reinterpret_cast<Memory*>(dynamic_memory);
-  auto& memory = block_memory.warp[at.warp];
-  if (SequenceBlocks<G>::blocks > 1) d.bc += std::size_t{blockIdx.x} * gridDim.y * length * 2 * G::states;
-  const std::size_t place = (std::size_t{blockIdx.y} * gridDim.x + blockIdx.x) * Memory::warps + at.warp;
-  States* entry = reinterpret_cast<States*>(entries) + place * at.segments * 32 + at.lane;
-  const unsigned last = at.segments - 1;
-  float exponent[lane_states];
-  at.load_exponents(o, exponent);
-  float in[warp_tokens], step[warp_tokens];
-  float now[lane_states]{};
-  {  // Forwards, to the states before the last segment.
-    SequenceRows<G, V, const T> u(at, o.u, o.u_stride, 0), dt(at, o.dt, o.dt_stride, 0);
-    NextProjections<G, T> next(at, o, 0);
-    const auto fetch = [&](unsigned segment) {
-      if (segment < last) {
-        u.fetch(memory.u[segment % segments_at_once]);
-        dt.fetch(memory.dt[segment % segments_at_once]);
-        u.go_on();
-        dt.go_on();
-      }
-      commit_copies();
-    };
-    for (unsigned segment = 0; segment < segments_at_once - 1; ++segment) fetch(segment);
-    next.fetch();
-    for (unsigned segment = 0; segment < last; ++segment) {
-      __syncwarp();  // all lanes are done with the segment before
-      fetch(segment + segments_at_once - 1);
-      next.put(memory.bc);
-      next.go_on();
-      next.fetch();
-      if (segment > 0) mad::cuda::store((entry += 32)->value, now);
-      wait_for_copies<segments_at_once - 1>();
-      __syncwarp();
-      load_column(at, memory.u[segment % segments_at_once], in);
-      load_column(at, memory.dt[segment % segments_at_once], step);
-      walk_segment(at, in, step, memory.bc, exponent, now,
-                   [](int, const float(&)[lane_states], const float(&)[lane_states]) {});
-    }
+    wait_for_copies<segments_at_once<T> - 2>();
     __syncwarp();
-  }
-
-  // And back; k counts the segments from the last one.
-  SequenceRows<G, V, const T> u(at, o.u, o.u_stride, last), dt(at, o.dt, o.dt_stride, last);
-  SequenceRows<G, V, const T> d_out(at, dy, dy_stride, last);
-  SequenceRows<G, OutV, T> d_u(at, d.u, d.u_stride, last), d_dt(at, d.dt, d.dt_stride, last);
-  NextProjections<G, T> next(at, o, last);
-  const auto fetch = [&](unsigned k) {
-    if (k <= last) {
-      u.fetch(memory.u[k % segments_at_once]);
-      dt.fetch(memory.dt[k % segments_at_once]);
-      d_out.fetch(memory.dy[k % segments_at_once]);
-      u.go_back();
-      dt.go_back();
-      d_out.go_back();
-    }
-    commit_copies();
-  };
-  for (unsigned k = 0; k < segments_at_once - 1; ++k) fetch(k);
-  next.fetch();
-  const float skip = at.has_channel ? o.skip[at.channel] : 0.0f;
-  States before;  // the segment
-#pragma unroll
-  for (int i = 0; i < lane_states; ++i) before.value[i] = now[i];
-  WayBack back;
-  for (unsigned k = 0; k <= last; ++k) {
-    const unsigned stage = k % segments_at_once;
-    __syncwarp();  // all lanes are done with the segment before
-    fetch(k + segments_at_once - 1);
-    next.put(memory.bc);
-    next.go_back();
-    next.fetch();
-    float first[lane_states];
-#pragma unroll
-    for (int i = 0; i < lane_states; ++i) first[i] = now[i] = before.value[i];
-    before = States{};
-    if (k + 1 < last) {
-      before = *entry;
-      entry -= 32;
-    }
-    wait_for_copies<segments_at_once - 1>();
-    __syncwarp();
-    float gradient[warp_tokens];
-    load_column(at, memory.u[stage], in);
-    load_column(at, memory.dt[stage], step);
-    load_column(at, memory.dy[stage], gradient);
-    float decay[warp_tokens][lane_states], state[warp_tokens][lane_states];
-    walk_segment(at, in, step, memory.bc, exponent, now,
-                 [&](int t, const float(&by)[lane_states], const float(&behind)[lane_states]) {
-#pragma unroll
-                   for (int i = 0; i < lane_states; ++i) {
-                     decay[t][i] = by[i];
-                     state[t][i] = behind[i];
-                   }
-                 });
-    ProjectionSums sums;
-#pragma unroll
-    for (int t = warp_tokens - 1; t >= 0; --t) {
-      float b[lane_states], c[lane_states];
-      memory.bc.read_b(t, at.part, b);
+    load_column(at, memory.u[(segment + 1) % segments_at_once<T>], next_in);
+    load_column(at, memory.dt[(segment + 1) % segments_at_once<T>], next_step);
+    walk_segment(at, in, step, memory.bc, decay, state, [&](int t, const float(&now)[lane_states]) {
+      float c[lane_states];
       memory.bc.read_c(t, at.part, c);
-      back.step<sizeof(T) == sizeof(float)>(at, t, in[t], step[t], gradient[t], b, c, exponent, skip, decay[t],
-                                            state[t], t > 0 ? state[t > 0 ? t - 1 : 0] : first, sums);
-    }
-    auto& of_block = block_memory.sums[k % 2];
+      sum[t] = skip * in[t];
 #pragma unroll
-    for (int h = 0; h < warp_tokens / 4; ++h) {
-      mad::cuda::store(of_block[at.warp].value[h][at.lane], sums.of_b[h]);
-      mad::cuda::store(of_block[at.warp].value[warp_tokens / 4 + h][at.lane], sums.of_c[h]);
-    }
-    store_column(at, in, memory.u[stage]);
-    store_column(at, step, memory.dt[stage]);
-    __syncthreads();
-    d_u.store(memory.u[stage]);
-    d_dt.store(memory.dt[stage]);
-    d_u.go_back();
-    d_dt.go_back();
-    add_up_projections(at, of_block, d, last - k);
+      for (int i = 0; i < lane_states; ++i) sum[t] += now[i] * c[i];
+      sum[t] = sum_of_parts<G>(sum[t]);
+    });
+    store_column(at, sum, memory.y);
   }
-  if (!at.has_channel) return;
-  float* row = d.parameters + std::size_t{blockIdx.y} * G::all_channels * (G::states + 1);
-#pragma unroll
-  for (int i = 0; i < lane_states; ++i)
-    if (at.state(i) < G::states) row[at.channel * G::states + at.state(i)] = back.d_a[i];
-  if (at.part == 0) row[G::all_channels * G::states + at.channel] = back.d_skip;
+  __syncwarp();
+  out.store(memory.y);
 }
 
 }  // namespace mad::cuda::scan_detail
