@@ -4,6 +4,7 @@
 
 #include <mad/layers/attention.hpp>
 #include <mad/layers/hyena.hpp>
+#include <mad/layers/linear_attention.hpp>
 #include <mad/layers/mamba.hpp>
 #include <mad/layers/mlp.hpp>
 #include <mad/layers/rwkv6.hpp>
@@ -56,6 +57,7 @@ TEST_CASE("Every value of the layers is found where it is read") {
   check_plans<Attention<AttentionOptions{.heads = 4, .kv_heads = 2}>, 16>();
   check_plans<Hyena, 4>();
   check_plans<Hyena, 4>(save_kernels);
+  check_plans<Hyena, 4>(save_kernels | save_operands);
   check_plans<HyenaLayer<HyenaOptions{.order = 3, .filter = {.normalized = true, .window_learning_rate = 1}}>, 4>();
   check_plans<Mamba, 4>();
   check_plans<Mlp, 4>();
@@ -67,6 +69,7 @@ TEST_CASE("Every value of the blocks is found where it is read") {
   check_plans<Residual<Norm::rms_norm, Hyena>, 4>();
   check_plans<Residual<Norm::layer_norm, Mamba>, 4>();
   check_plans<Residual<Norm::layer_norm, Mamba>, 4>(save_kernels);
+  check_plans<Residual<Norm::layer_norm, Mamba>, 4>(save_kernels | save_operands);
   check_plans<Residual<Norm::rms_norm, SwiGLU>, 6>();
   check_plans<Residual<Norm::rms_norm, Mlp>, 4>();
   check_plans<Decoder<Norm::layer_norm>, 4>();
@@ -74,7 +77,7 @@ TEST_CASE("Every value of the blocks is found where it is read") {
 }
 
 TEST_CASE("Every value is found where it is read if channel mixers are one step") {
-  for (const unsigned more : {channel_mixers, channel_mixers | save_kernels}) {
+  for (const unsigned more : {channel_mixers, channel_mixers | save_kernels, channel_mixers | save_operands}) {
     check_plans<SwiGLU, 16>(more);
     check_plans<Mlp, 16>(more);
     check_plans<RWKV6ChannelMixer, 16>(more);
@@ -100,6 +103,42 @@ TEST_CASE("Values that take a kernel of their own are computed again only where 
     CHECK(times(all_passes, *op) == 2);
     CHECK(times(all_passes | save_kernels, *op) == 1);
   }
+}
+
+TEST_CASE("Values that kernels read are computed again only where nothing else was asked for") {
+  const auto times = [](unsigned more) {
+    const auto graph = std::make_unique<Graph>(build_graph<Residual<Norm::layer_norm, Mamba>, 16>(all_passes | more));
+    const auto plan = std::make_unique<Plan>(make_plan(*graph, all_passes | more));
+    int softplus = 0;
+    for (int i = 0; i < graph->size; ++i)
+      softplus += plan->schedule.live[i] && graph->nodes[i].op == &ops::softplus_op ? 1 : 0;
+    return softplus;
+  };
+  CHECK(times(0) == 2);
+  CHECK(times(save_kernels) == 2);
+  CHECK(times(save_operands) == 1);
+}
+
+TEST_CASE("A value inside a channel mixer is computed again although a product reads it") {
+  constexpr unsigned passes = all_passes | save_operands | channel_mixers;
+  const auto graph = std::make_unique<Graph>(build_graph<SwiGLU, 16>(passes));
+  const auto plan = std::make_unique<Plan>(make_plan(*graph, passes));
+  CHECK(plan->arenas.columns_of(Space::saved, Domain::tokens) == 0);
+}
+
+TEST_CASE("A part of a concatenation that its own run reads too is written in place") {
+  const auto graph = std::make_unique<Graph>(build_graph<LinearAttn, 16>(all_passes));
+  const auto plan = std::make_unique<Plan>(make_plan(*graph));
+  int parts = 0;
+  for (int i = 0; i < graph->size; ++i) {
+    const Node& n = graph->nodes[i];
+    if (!plan->schedule.live[i] || n.op != &ops::concat_op) continue;
+    for (int k = 0; k < n.operands; ++k, ++parts) {
+      CHECK(plan->location[n.operand[k]].base == plan->location[i].base);
+      CHECK(plan->location[n.operand[k]].stride == plan->location[i].stride);
+    }
+  }
+  CHECK(parts == 2);
 }
 
 TEST_CASE("The checker sees every plan that was spoiled by moving one value onto another") {

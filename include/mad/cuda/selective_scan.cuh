@@ -5,7 +5,8 @@
 
 #include <mad/cuda/chunk.hpp>
 #include <mad/cuda/selective_scan_forward.cuh>
-#include <mad/cuda/selective_scan_gradient.cuh>
+#include <mad/cuda/selective_scan_sequences.cuh>
+#include <mad/cuda/selective_scan_sequences_gradient.cuh>
 #include <mad/ops/selective_scan.hpp>
 
 namespace mad::cuda {
@@ -55,9 +56,19 @@ template <>
 struct Kernel<&ops::selective_scan_op> {
   template <class C>
   static void run(const C& call) {
-    using D = scan_detail::Description<0, C>;
-    scan_detail::launch_forward<typename D::G, true, D::chunk()>(call.queue(), call.shape(), D::operands(call),
-                                                                 call.out(), nullptr);
+    namespace d = scan_detail;
+    using D = d::Description<0, C>;
+    using G = typename D::G;
+    using T = typename D::T;
+    Queue& queue = call.queue();
+    const Shape& shape = call.shape();
+    const View<T> y = call.out();
+    if (d::SequenceBlocks<G>::fill(shape, queue.multiprocessors()))
+      queue.launch("a selective scan", d::forward_sequences<G, D::chunk(), T>, d::SequenceBlocks<G>::grid(shape),
+                   d::SequenceBlocks<G>::block(), sizeof(d::SequenceForwardMemory<G, T>), D::operands(call), y.data,
+                   y.stride, shape.length);
+    else
+      d::launch_forward<G, true, D::chunk()>(queue, shape, D::operands(call), y, nullptr);
   }
 };
 
@@ -77,7 +88,11 @@ struct Kernel<&ops::selective_scan_gradient_op> {
     const auto d_dt = call.template out<1>();
     const auto d_b = call.template out<2>();
     const auto d_c = call.template out<3>();
+    using Blocks = d::SequenceBlocks<G>;
     const d::Spread spread = d::Spread::of(shape, G::count, queue.multiprocessors());
+    // In one tile a block's warps need no states from elsewhere, and are twice as many.
+    const bool by_sequences = spread.tiles > 1 && Blocks::fill(shape, queue.multiprocessors());
+    const int blocks_of_channels = by_sequences ? Blocks::blocks : spread.blocks;
     constexpr int parameters = D::channels * (D::states + 1);
     const d::Gradients<T> gradients{
         .u = du.data,
@@ -88,21 +103,31 @@ struct Kernel<&ops::selective_scan_gradient_op> {
         .dt_stride = static_cast<unsigned>(d_dt.stride),
         .b_stride = static_cast<unsigned>(d_b.stride),
         .c_stride = static_cast<unsigned>(d_c.stride),
-        .bc = queue.template take<float>(spread.blocks > 1 ? spread.blocks * shape.tokens() * 2 * D::states : 0),
+        .bc = queue.template take<float>(blocks_of_channels > 1 ? blocks_of_channels * shape.tokens() * 2 * D::states
+                                                                : 0),
         .parameters = queue.template take_for_aside<float>(shape.batch * parameters)};
-    float* entries = queue.template take<float>(shape.batch * (spread.tiles - 1) * G::count * d::lane_states * 32);
-    if (spread.tiles > 1) d::launch_forward<G, false, D::chunk(), T>(queue, shape, operands, {}, entries);
-    queue.launch("the gradient of a selective scan", d::backward<G, D::chunk(), D::gradient_chunk(), T>,
-                 spread.grid(shape), spread.block(), sizeof(d::BackwardMemory<G, T>), operands, dy.data, dy.stride,
-                 entries, gradients, shape.length, spread.share);
+    if (by_sequences) {
+      const Index segments = (shape.length + d::warp_tokens - 1) / d::warp_tokens;
+      float* entries =
+          queue.template take<float>(shape.batch * Blocks::blocks * Blocks::warps * segments * d::lane_states * 32);
+      queue.launch("the gradient of a selective scan", d::backward_sequences<G, D::chunk(), D::gradient_chunk(), T>,
+                   Blocks::grid(shape), Blocks::block(), sizeof(d::SequenceBackwardMemory<G, T>), operands, dy.data,
+                   dy.stride, entries, gradients, shape.length);
+    } else {
+      float* entries = queue.template take<float>(shape.batch * (spread.tiles - 1) * G::count * d::lane_states * 32);
+      if (spread.tiles > 1) d::launch_forward<G, false, D::chunk(), T>(queue, shape, operands, {}, entries);
+      queue.launch("the gradient of a selective scan", d::backward<G, D::chunk(), D::gradient_chunk(), T>,
+                   spread.grid(shape), spread.block(), sizeof(d::BackwardMemory<G, T>), operands, dy.data, dy.stride,
+                   entries, gradients, shape.length, spread.share);
+    }
     sums_aside(call, 4).launch("the gradient of a selective scan's parameters", d::add_parameters,
                                blocks(parameters, 32), dim3(32 * d::parameter_slices), 0, gradients.parameters,
                                shape.batch, D::channels * D::states, parameters, call.template out<4>().data,
                                call.template out<5>().data);
-    if (spread.blocks > 1)
+    if (blocks_of_channels > 1)
       queue.launch("the gradient of a selective scan's projections", d::add_projections<D::states, T>,
-                   blocks(shape.tokens() * 2 * D::states, 256), dim3(256), 0, gradients.bc, spread.blocks, gradients,
-                   shape.tokens());
+                   blocks(shape.tokens() * 2 * D::states, 256), dim3(256), 0, gradients.bc, blocks_of_channels,
+                   gradients, shape.tokens());
   }
 
 private:

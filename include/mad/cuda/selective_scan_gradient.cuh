@@ -136,6 +136,45 @@ __device__ inline void walk_back(const Place<G>& at, const Rows<G, T>& dy, const
   for (int i = 0; i < lane_states; ++i) later[at.warp][i][at.lane] = g[i];
 }
 
+/// What a lane carries on its way back over tokens.
+struct WayBack {
+  float later[lane_states]{};  ///< a_{t+1} G_{t+1}
+  float d_a[lane_states]{};
+  float d_skip = 0;
+
+  /// Token t of a warp's: its u and dt, which become du and d_dt, and dy.
+  template <bool Exact, class G>
+  __device__ void step(const Place<G>& at, int t, float& u, float& dt, float dy, const float (&b)[lane_states],
+                       const float (&c)[lane_states], const float (&exponent)[lane_states], float skip,
+                       const float (&decay)[lane_states], const float (&state)[lane_states],
+                       const float (&before)[lane_states], ProjectionSums& sums) {
+    const float input = dt * u;
+    float d_b[lane_states], d_c[lane_states];
+    float from_input = 0;
+    float from_decay = 0;
+#pragma unroll
+    for (int i = 0; i < lane_states; ++i) {
+      const float g = dy * c[i] + later[i];
+      d_b[i] = input * g;
+      d_c[i] = dy * state[i];
+      later[i] = decay[i] * g;
+      const float through = later[i] * before[i];
+      from_input += g * b[i];
+      from_decay += through * exponent[i];
+      d_a[i] += through * dt;
+    }
+    add_over_quads<Exact>(sums.of_b[t / 4], d_b, t % 4);
+    add_over_quads<Exact>(sums.of_c[t / 4], d_c, t % 4);
+    d_skip += dy * u;
+    from_input = sum_of_parts<G>(from_input);
+    from_decay = sum_of_parts<G>(from_decay);
+    constexpr float ln_2 = 0.693147181f;
+    const float d_u = skip * dy + dt * from_input;
+    dt = u * from_input + ln_2 * from_decay;
+    u = d_u;
+  }
+};
+
 /// All gradients. \p entries are the states before all tiles but the first. V numbers are read at once, OutV written.
 /// Grid: (shares of the groups, batch).
 template <class G, int V, int OutV, class T>
@@ -218,14 +257,12 @@ __global__ void __launch_bounds__(most_warps * 32, 1)
       }
       __syncthreads();
       float first_state[lane_states];
-      float later[lane_states];  // a_{t+1} G_{t+1}
-      float d_a[lane_states]{};
-      float d_skip = 0;
+      WayBack back;
       const float skip = memory.constants.skip[group][at.lane];
 #pragma unroll
       for (int i = 0; i < lane_states; ++i) {
         first_state[i] = memory.on.states[at.warp][i][at.lane];
-        later[i] = memory.later[at.warp][i][at.lane];
+        back.later[i] = memory.later[at.warp][i][at.lane];
         float handed = first_state[i];
 #pragma unroll
         for (int t = 0; t < warp_tokens; ++t) {
@@ -235,43 +272,23 @@ __global__ void __launch_bounds__(most_warps * 32, 1)
       }
 #pragma unroll
       for (int t = warp_tokens - 1; t >= 0; --t) {
-        const float in = to_float(u.value[t][at.column]);
-        const float step = to_float(dt.value[t][at.column]);
-        const float gradient = to_float(d_out.value[t][at.column]);
-        const float input = step * in;
+        float in = to_float(u.value[t][at.column]);
+        float step = to_float(dt.value[t][at.column]);
         float b[lane_states], c[lane_states];
         memory.bc.read_b(own + t, at.part, b);
         memory.bc.read_c(own + t, at.part, c);
-        float d_b[lane_states], d_c[lane_states];
-        float from_input = 0;
-        float from_decay = 0;
-#pragma unroll
-        for (int i = 0; i < lane_states; ++i) {
-          const float g = gradient * c[i] + later[i];
-          d_b[i] = input * g;
-          d_c[i] = gradient * state[t][i];
-          later[i] = decay[t][i] * g;
-          const float through = later[i] * (t > 0 ? state[t > 0 ? t - 1 : 0][i] : first_state[i]);
-          from_input += g * b[i];
-          from_decay += through * exponent[i];
-          d_a[i] += through * step;
-        }
-        constexpr bool exact = sizeof(T) == sizeof(float);
-        add_over_quads<exact>(sums.of_b[t / 4], d_b, t % 4);
-        add_over_quads<exact>(sums.of_c[t / 4], d_c, t % 4);
-        d_skip += gradient * in;
-        from_input = sum_of_parts<G>(from_input);
-        from_decay = sum_of_parts<G>(from_decay);
+        back.step<sizeof(T) == sizeof(float)>(at, t, in, step, to_float(d_out.value[t][at.column]), b, c, exponent,
+                                              skip, decay[t], state[t], t > 0 ? state[t > 0 ? t - 1 : 0] : first_state,
+                                              sums);
         if constexpr (G::parts > 1) __syncwarp();  // all parts have read the token
         if (at.part == 0) {
-          constexpr float ln_2 = 0.693147181f;
-          u.value[t][at.column] = from_float<T>(skip * gradient + step * from_input);
-          dt.value[t][at.column] = from_float<T>(in * from_input + ln_2 * from_decay);
+          u.value[t][at.column] = from_float<T>(in);
+          dt.value[t][at.column] = from_float<T>(step);
         }
       }
 #pragma unroll
-      for (int i = 0; i < lane_states; ++i) memory.sums[at.warp][i][at.lane] = d_a[i];
-      memory.sums[at.warp][lane_states][at.lane] = d_skip;
+      for (int i = 0; i < lane_states; ++i) memory.sums[at.warp][i][at.lane] = back.d_a[i];
+      memory.sums[at.warp][lane_states][at.lane] = back.d_skip;
       __syncwarp();
       const int column = (block.first_group + group) * G::channels;
       u.template store<OutV>(d.u, d.u_stride, block.sequence, first + own, length, column);

@@ -19,13 +19,14 @@ namespace short_conv_detail {
 inline constexpr int threads = 256;
 
 /// How Channels channels that read Width columns are cut: a thread has N columns, which are read at once, and `groups`
-/// channels for each; if there are more, one round follows the other.
-template <int Taps, int Channels, int Width, int N_>
+/// channels for each; if there are more, one round follows the other. Of the taps, W are read at once.
+template <int Taps, int Channels, int Width, int N_, int W>
 struct Cut {
   static constexpr int taps = Taps;
   static constexpr int channels = Channels;
   static constexpr int width = Width;
   static constexpr int columns = N_;
+  static constexpr int weights_at_once = W;
   static constexpr int all_groups = Channels / Width;
   static constexpr int groups = std::clamp(24 / (Taps * columns), 1, std::min(8 / columns, all_groups));
   static constexpr int rounds = (all_groups + groups - 1) / groups;
@@ -35,6 +36,18 @@ struct Cut {
   static constexpr int lanes = (chunks + blocks - 1) / blocks;
   static constexpr int strips = threads / lanes;
 };
+
+/// The taps of a thread's columns, which lie one behind the other.
+template <class C>
+__device__ inline void load_taps(const float* from, float (&w)[C::columns][C::taps]) {
+  constexpr int at_once = C::weights_at_once;
+#pragma unroll
+  for (int i = 0; i < C::columns * C::taps; i += at_once) {
+    const auto next = *reinterpret_cast<const Chunk<float, at_once>*>(from + i);
+#pragma unroll
+    for (int k = 0; k < at_once; ++k) w[(i + k) / C::taps][(i + k) % C::taps] = next.value[k];
+  }
+}
 
 /// Columns of a thread, of which \p chunk can be accessed at once: so few that it has \p most taps.
 constexpr int columns_of(int groups, int taps, int chunk, int most) {
@@ -84,7 +97,7 @@ __global__ void __launch_bounds__(threads) forward(const T* x, std::size_t x_str
                                                    const float* bias, U* y, std::size_t y_stride, const Strips strips) {
   constexpr int n = C::columns;
   constexpr int taps = C::taps;
-  constexpr int step = 4;  // tokens that are loaded at once
+  constexpr int step = C::groups == 1 ? 16 : 4;  // tokens that are loaded at once
   const unsigned index = blockIdx.x * threads + threadIdx.x;
   const unsigned strip = index / C::chunks;
   if (strip >= strips.count) return;
@@ -102,12 +115,10 @@ __global__ void __launch_bounds__(threads) forward(const T* x, std::size_t x_str
     for (int g = 0; g < C::groups; ++g) {
       const int channel = (round * C::groups + g) * C::width + column;
       if (channel >= C::channels) break;
+      load_taps<C>(weight + channel * taps, w[g]);
+      if (bias == nullptr) continue;
 #pragma unroll
-      for (int c = 0; c < n; ++c) {
-#pragma unroll
-        for (int j = 0; j < taps; ++j) w[g][c][j] = weight[(channel + c) * taps + j];
-        if (bias != nullptr) shift[g][c] = bias[channel + c];
-      }
+      for (int c = 0; c < n; ++c) shift[g][c] = bias[channel + c];
     }
     float window[taps][n];  // x[t-(K-1)] and the following
     const T* from = x - (taps - 1) * static_cast<std::ptrdiff_t>(x_stride);
@@ -151,7 +162,7 @@ __global__ void __launch_bounds__(threads)
              std::size_t dx_stride, float* partial, const Strips strips) {
   constexpr int n = C::columns;
   constexpr int taps = C::taps;
-  constexpr int step = 4;
+  constexpr int step = C::groups == 1 ? 8 : 4;
   __shared__ float sums[C::groups * n][threads];
   const int lane = static_cast<int>(threadIdx.x) % C::lanes;
   const unsigned strip = blockIdx.x * C::strips + threadIdx.x / C::lanes;
@@ -178,11 +189,7 @@ __global__ void __launch_bounds__(threads)
     for (int g = 0; g < C::groups; ++g) {
       const int channel = (round * C::groups + g) * C::width + column;
       rows[g] = C::rounds == 1 || channel < C::channels ? rest : 0;
-      if (rows[g] > 0)
-#pragma unroll
-        for (int c = 0; c < n; ++c)
-#pragma unroll
-          for (int j = 0; j < taps; ++j) w[g][c][j] = weight[(channel + c) * taps + j];
+      if (rows[g] > 0) load_taps<C>(weight + channel * taps, w[g]);
 #pragma unroll
       for (int j = 0; j + 1 < taps; ++j)
         widen<T>(read<T, n>(from + j * dy_stride + g * C::width, j < rows[g]), window[g][j]);
@@ -259,7 +266,9 @@ struct Kernel<&ops::short_conv_op> {
     constexpr int channels = C::node.width;
     constexpr int width = C::operand(0).width;
     constexpr int chunk = common_chunk<width, C::template in_chunk<0>(), C::template out_chunk<0>()>();
-    using Cut = d::Cut<taps, channels, width, d::columns_of(channels / width, taps, chunk, 32)>;
+    // Where channels have columns of their own, threads are many rather than long: they have all their tokens at once.
+    constexpr int columns = d::columns_of(channels / width, taps, chunk, channels == width ? 16 : 32);
+    using Cut = d::Cut<taps, channels, width, columns, common_chunk<columns * taps, C::template in_chunk<1>()>()>;
     using T = typename C::template In<0>;
     using U = typename C::template Out<0>;
     const auto x = call.template in<0>();
@@ -284,7 +293,8 @@ struct Kernel<&ops::short_conv_gradient_op> {
     constexpr int width = C::node.width;
     constexpr int chunk =
         common_chunk<width, C::template in_chunk<0>(), C::template in_chunk<1>(), C::template out_chunk<0>()>();
-    using Cut = d::Cut<taps, channels, width, d::columns_of(channels / width, taps, chunk, 24)>;
+    constexpr int columns = d::columns_of(channels / width, taps, chunk, 24);
+    using Cut = d::Cut<taps, channels, width, columns, common_chunk<columns * taps, C::template in_chunk<2>()>()>;
     using T = typename C::template In<0>;
     using U = typename C::template In<1>;
     static_assert(std::is_same_v<U, typename C::template Out<0>>);

@@ -110,14 +110,18 @@ constexpr Value sum_to(Value x, Domain domain, int width, Fold fold) {
 
 constexpr Value zeros(Graph& graph, Domain domain, int width) { return ops::make(graph, ops::zeros_op, domain, width); }
 
+/// Which values of the forward pass the backward pass computes again instead of having them saved.
+struct Recomputation {
+  bool cheap = false;          ///< what is cheap to compute ...
+  bool but_kernels = false;    ///< ... but not what takes a kernel of its own
+  bool but_operands = false;   ///< ... nor what lies in memory anyhow, because a kernel of the forward pass reads it
+  bool inside_mixers = false;  ///< the products that lead into a channel mixer, and what is computed of them inside it
+};
+
 /// Builds the backward half of a graph. Adjoint rules of operations see it through `node`, `forward`, `adjoint`, `add`.
 class Differentiator {
 public:
-  /// \param recompute cheap values are computed again in the backward pass
-  /// \param save_kernels ... but not those that take a kernel of their own
-  /// \param mixers ... and so are the products that lead into a channel mixer
-  constexpr Differentiator(Graph& graph, bool recompute, bool save_kernels, bool mixers)
-      : graph_(graph), recompute_(recompute), save_kernels_(save_kernels), mixers_(mixers) {
+  constexpr Differentiator(Graph& graph, Recomputation again) : graph_(graph), again_(again) {
     for (int i = 0; i < Graph::capacity; ++i) total_[i] = clone_[i] = -1;
   }
 
@@ -127,10 +131,10 @@ public:
   /// is cheap.
   constexpr Value forward(int id) {
     const Node n = graph_.nodes[id];
-    const bool in_mixer = mixers_ && channel_mixer::leads_into(graph_, id);
-    if (!in_mixer) {
-      if (!recompute_ || !n.op->cheap || !per_batch(n.domain) || has_results(id)) return {&graph_, id};
-      if (save_kernels_ && takes_kernel(n)) return {&graph_, id};
+    if (!is_in_mixer(id)) {
+      if (!again_.cheap || !n.op->cheap || !per_batch(n.domain) || has_results(id)) return {&graph_, id};
+      if (again_.but_kernels && takes_kernel(n)) return {&graph_, id};
+      if (again_.but_operands && n.op->kind == Kind::elementwise && kernel_reads(id)) return {&graph_, id};
     }
     if (clone_[id] < 0) {
       Node copy = n;
@@ -210,11 +214,34 @@ public:
   }
 
 private:
+  enum class Known : signed char { not_yet, no, yes };
   struct Piece {
     int base;
     int offset;
     int value;
   };
+
+  /// True for a product that leads into a channel mixer, and for what is computed of such products inside it.
+  constexpr bool is_in_mixer(int id) {
+    if (!again_.inside_mixers || in_mixer_[id] == Known::no) return false;
+    if (in_mixer_[id] == Known::yes) return true;
+    const Node& n = graph_.nodes[id];
+    bool is_in = channel_mixer::leads_into(graph_, id);
+    if (n.op->kind == Kind::elementwise)
+      for (int k = 0; k < n.operands; ++k) is_in = is_in || is_in_mixer(n.operand[k]);
+    in_mixer_[id] = is_in ? Known::yes : Known::no;
+    return is_in;
+  }
+  /// True if a kernel of the forward pass reads a value or a part of it.
+  constexpr bool kernel_reads(int id) const {
+    for (int reader = id + 1; reader < graph_.forward_size; ++reader) {
+      const Node& n = graph_.nodes[reader];
+      for (int k = 0; k < n.operands; ++k)
+        if (n.operand[k] == id && (n.op->kind == Kind::opaque || (n.op->kind == Kind::view && kernel_reads(reader))))
+          return true;
+    }
+    return false;
+  }
 
   constexpr bool has_results(int id) const {
     return id + 1 < graph_.size && graph_.nodes[id + 1].op->kind == Kind::result;
@@ -324,12 +351,11 @@ private:
   static constexpr int max_pieces = 64;
 
   Graph& graph_;
-  bool recompute_;
-  bool save_kernels_;
-  bool mixers_;
+  Recomputation again_;
   bool wanted_[Graph::capacity]{};
   int total_[Graph::capacity]{};
   int clone_[Graph::capacity]{};
+  Known in_mixer_[Graph::capacity]{};
   Piece pieces_[max_pieces]{};
   int piece_count_ = 0;
 };

@@ -98,8 +98,8 @@ private:
       int column = 0;
       for (int k = 0; k < n.operands; ++k) {
         const int part = n.operand[k];
-        // A part that anyone else reads, or that has a place already, stays where it is and is copied.
-        if (stored(part) && s_.uses[part] == 1 && part != g_.output && part != g_.input_gradient &&
+        // A part that anyone else reads from memory, or that has a place already, stays where it is and is copied.
+        if (stored(part) && only_concat_reads(part) && part != g_.output && part != g_.input_gradient &&
             s_.phase[part] == s_.phase[i] && parent_[part] < 0) {
           parent_[part] = i;
           column_[part] = column;
@@ -107,6 +107,19 @@ private:
         column += g_.nodes[part].width;
       }
     }
+  }
+
+  /// True if one node reads a value from memory: the others are of its own run.
+  constexpr bool only_concat_reads(int part) const {
+    if (kind(part) != Kind::elementwise) return s_.uses[part] == 1;
+    int readers = 0;
+    for (int i = part + 1; i < g_.size; ++i) {
+      if (!s_.live[i] || kind(i) == Kind::result) continue;
+      for (int k = 0; k < g_.nodes[i].operands; ++k)
+        if (g_.nodes[i].operand[k] == part && (kind(i) != Kind::elementwise || s_.step_of[i] != s_.step_of[part]))
+          ++readers;
+    }
+    return readers == 1;
   }
 
   constexpr int last_step(Phase phase) const { return s_.phase_begin[static_cast<int>(phase) + 1] - 1; }

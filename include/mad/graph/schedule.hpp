@@ -25,6 +25,9 @@ inline constexpr unsigned save_kernels = 64;
 /// Matrix products around a run of elementwise nodes are one step with it (graph/channel_mixer.hpp), and what lies
 /// between them is computed again: for a device that has a kernel for that.
 inline constexpr unsigned channel_mixers = 128;
+/// Cheap values are saved as well if they lie in memory anyhow, because a kernel of the forward pass reads them: a
+/// device takes longer to write and read them once more in the backward pass than to compute them.
+inline constexpr unsigned save_operands = 256;
 
 /// The parts of a training step. Values that do not depend on the data are computed once per step, before the first
 /// micro-batch; their gradients are summed over all micro-batches and carried on once per step, after the last.

@@ -94,7 +94,7 @@ constexpr Map make_map(Value x, FeatureMap kind, int heads, int d, Name name) {
 /// x divided by its sum, in every head.
 constexpr Value divide_by_sum(Value x, int heads) {
   const Value sum = sum_to(x, Domain::tokens, heads, Fold::spread);
-  return x / spread(sum + 1e-4, x.width());
+  return x / (spread(sum, x.width()) + 1e-4);
 }
 
 }  // namespace linear_attention
@@ -131,7 +131,7 @@ struct LinearAttention {
     if (O.norm_q) q = divide_by_sum(q, H);
     if (O.norm_k) k = divide_by_sum(k, H);
     const Value sums = linear_recurrence(q, k, v, {.heads = H, .normaliser = true});
-    const Value o = slice(sums, 0, Cv) / spread(slice(sums, Cv, H) + O.eps, Cv);
+    const Value o = slice(sums, 0, Cv) / (spread(slice(sums, Cv, H), Cv) + O.eps);
     return linear(o, D, "out_proj");
   }
 };
