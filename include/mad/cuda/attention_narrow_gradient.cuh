@@ -219,7 +219,7 @@ __device__ void put_queries(const Memory<Width>& memory, const Load& at, const A
 #pragma unroll
     for (int u = 0; u < B::loaded; ++u)
       put_row(part.first + u * part.apart,
-              [&](float(&sum)[Width], int, BFloat16* to) { turn[u].store_back(sum, n.scale, to); });
+              [&](const float(&sum)[Width], int, BFloat16* to) { turn[u].store_back(sum, n.scale, to); });
   } else {
 #pragma unroll 1
     for (int r = part.first; at.loaded + r < at.loaded_end; r += part.apart)

@@ -198,10 +198,13 @@ struct Turn {
     put_halves(row, x);
   }
   /// Sums times a factor, turned back, as bfloat16 to memory.
-  __device__ void store_back(float (&sum)[Width], float factor, BFloat16* to) const {
-    Rotation::turn_halves(sum, angle, -1.0f, factor);
+  __device__ void store_back(const float (&sum)[Width], float factor, BFloat16* to) const {
+    float x[Width];
 #pragma unroll
-    for (int c = 0; c < Width; c += 8) store(to + c, reinterpret_cast<const float(&)[8]>(sum[c]));
+    for (int c = 0; c < Width; ++c) x[c] = sum[c];
+    Rotation::turn_halves(x, angle, -1.0f, factor);
+#pragma unroll
+    for (int c = 0; c < Width; c += 8) store(to + c, reinterpret_cast<const float(&)[8]>(x[c]));
   }
 };
 /// Turns a row in place where `Turn` does not.
