@@ -11,6 +11,8 @@ namespace mad::testing {
 /// Heads of 8 channels: keys shared by four query heads each, half of the channels turned, a window that ends within
 /// tiles.
 struct SharedNarrowAttn : Attention<AttentionOptions{.heads = 8, .kv_heads = 2, .rotary = 4, .window = 300}> {};
+/// Heads of 8 channels, all of which turn, without a window.
+struct EightAttn : Attention<AttentionOptions{.head_width = 8}> {};
 /// Heads of 16 channels.
 struct SixteenAttn : Attention<AttentionOptions{.head_width = 16}> {};
 /// Heads of 32 channels, in a window.
@@ -26,7 +28,7 @@ struct UnevenSingleAttn : Attention<AttentionOptions{.heads = 1}> {};
 /// Scores so large that their bound is no base for the softmax; three heads, no rotation.
 struct SharpAttn : Attention<AttentionOptions{.heads = 3, .rotary = 0, .scale = 30}> {};
 
-using NarrowNet = Stack<SharedNarrowAttn, SixteenAttn>;
+using NarrowNet = Stack<SharedNarrowAttn, EightAttn, SixteenAttn>;
 using WiderNet = Stack<WiderAttn>;
 using GroupedWiderNet = Stack<GroupedWiderAttn>;
 using UnevenNet = Stack<UnevenAttn, UnevenSingleAttn>;
