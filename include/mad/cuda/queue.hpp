@@ -4,6 +4,7 @@
 /// rehearsal that finds out how much that is.
 #pragma once
 
+#include <mad/cuda/grouped_product.hpp>
 #include <mad/cuda/memory.hpp>
 #include <mad/cuda/weight_gradient.hpp>
 
@@ -64,6 +65,18 @@ public:
   void start_deferred() {
     start_own();
     if (side_ != nullptr) side_->start_own();
+  }
+
+  /// Matrix products that are put off until others have come along or something needs them: what goes into a queue
+  /// before them must have nothing to do with what they read and write. Null in a side queue, which puts nothing off.
+  PutOffProducts* put_off() { return side_ != nullptr ? &put_off_ : nullptr; }
+  /// Starts them.
+  void start_products() {
+    if (put_off_.products.empty()) return;
+    release();
+    put_off_.start(*this, put_off_);
+    put_off_.products.clear();
+    release();
   }
 
   /// What comes next in this queue waits for all that is in the other by now.
@@ -128,8 +141,9 @@ public:
     rehearsing_ = true;
     if (side_ != nullptr) side_->begin_rehearsal();
   }
-  /// Drops what a recording that failed has left: gradients that were to come, and memory that was noted.
+  /// Drops what a recording that failed has left: gradients and products that were to come, and memory that was noted.
   void forget() {
+    put_off_.products.clear();
     deferred_.gradients.clear();
     exact_deferred_.gradients.clear();
     reserved_.clear();
@@ -341,6 +355,7 @@ private:
   std::vector<Reserved> reserved_;
   DeferredGradients<BFloat16> deferred_;
   DeferredGradients<float> exact_deferred_;
+  PutOffProducts put_off_;
   Buffer<int> counters_;
   Workspace workspace_;
   std::array<Handed, 2> handed_;
