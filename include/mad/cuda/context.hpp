@@ -214,7 +214,8 @@ Queue& sums_aside(const C& call, std::size_t first) {
 /// The device's kernel of an operation: `template <class C> static void run(const C& call)` with a `Call`, which puts
 /// the work into `call.queue()`. Outputs of one row per token or sequence are overwritten; sums over rows are added
 /// (the executor zeroes). Nothing may depend on the order in which threads happen to run. A prepared operation also has
-/// `template <class C> static Index bytes(const Shape&)`, the memory it wants.
+/// `template <class C> static Index bytes(const Shape&)`, the memory it wants. A kernel whose work may be put off until
+/// later steps need it says so by `template <class C> static constexpr bool puts_off()` (put_off_products.cuh).
 template <const Operation* Op>
 struct Kernel {
   static_assert(Op == nullptr,

@@ -6,6 +6,7 @@
 #include <mad/cuda/context.hpp>
 #include <mad/cuda/deferred_gradients.cuh>
 #include <mad/cuda/matrix_product.cuh>
+#include <mad/cuda/put_off_products.cuh>
 #include <mad/cuda/sum.cuh>
 #include <mad/ops/linear.hpp>
 
@@ -45,6 +46,35 @@ __global__ void __launch_bounds__(RowGrid::threads)
 template <class C>
 constexpr bool in_out() {
   return C::node.attribute[ops::linear::weight_in_out] != 0;
+}
+
+/// True if a product of bfloat16 rows and a parameter may be put off: nothing that it reads lies in the workspace.
+template <class C>
+constexpr bool may_be_put_off() {
+  return std::is_same_v<typename C::template In<0>, BFloat16> &&
+         std::is_same_v<typename C::template Out<0>, BFloat16> && C::template is_parameter<1>();
+}
+
+/// Puts y = x W + bias + addend off if it can be; else all that was put off has started. W is stored (inner, columns)
+/// with \p in_out, or else (columns, inner).
+template <class C>
+bool put_off(const C& call, int inner, int columns, bool in_out, View<const BFloat16> x, const BFloat16* bias,
+             View<const BFloat16> addend) {
+  GroupedProduct p;
+  GroupedProduct::Term& term = p.term.front();
+  term.x = x.data;
+  term.x_stride = static_cast<std::size_t>(x.stride);
+  term.weight = call.template factor<1>();
+  term.inner = inner;
+  term.in_out = in_out;
+  p.terms = 1;
+  p.columns = columns;
+  p.y = call.out().data;
+  p.y_stride = static_cast<std::size_t>(call.out().stride);
+  p.addend = addend.data;
+  p.addend_stride = static_cast<std::size_t>(addend.stride);
+  p.bias = bias;
+  return mad::cuda::put_off(call.queue(), call.rows(), p);
 }
 
 }  // namespace linear_detail
@@ -102,6 +132,16 @@ void linear_weight_gradient(Queue& queue, Index rows, Index in, Index out, View<
 template <>
 struct Kernel<&ops::linear_op> {
   template <class C>
+  static constexpr bool puts_off() {
+    return puts_off<C::node.operands, C>();
+  }
+  template <int Operands, class C>
+  static constexpr bool puts_off() {
+    bool all = linear_detail::may_be_put_off<C>();
+    if constexpr (Operands > 2) all = all && C::template is_parameter<2>();
+    return all;
+  }
+  template <class C>
   static void run(const C& call) {
     run_with<C::node.operands>(call, View<const typename C::template Out<0>>{});
   }
@@ -112,6 +152,10 @@ struct Kernel<&ops::linear_op> {
     using U = typename C::template Out<0>;
     const U* bias = nullptr;
     if constexpr (Operands > 2) bias = linear_detail::in_type<2, U>(call);
+    if constexpr (puts_off<Operands, C>())
+      if (linear_detail::put_off(call, C::operand(0).width, C::node.width, linear_detail::in_out<C>(),
+                                 call.template in<0>(), bias, addend))
+        return;
     linear_forward<T, U>(call.queue(), call.rows(), C::operand(0).width, C::node.width, call.template in<0>(),
                          linear_detail::in_type<1, T>(call), bias, addend, call.out(), linear_detail::in_out<C>());
   }
@@ -119,6 +163,10 @@ struct Kernel<&ops::linear_op> {
 
 template <>
 struct Kernel<&ops::linear_sum_op> {
+  template <class C>
+  static constexpr bool puts_off() {
+    return Kernel<&ops::linear_op>::puts_off<C::node.operands - 1, C>();
+  }
   template <class C>
   static void run(const C& call) {
     constexpr int last = C::node.operands - 1;
@@ -130,6 +178,10 @@ struct Kernel<&ops::linear_sum_op> {
 template <>
 struct Kernel<&ops::linear_input_gradient_op> {
   template <class C>
+  static constexpr bool puts_off() {
+    return linear_detail::may_be_put_off<C>();
+  }
+  template <class C>
   static void run(const C& call) {
     using T = typename C::template In<0>;
     using U = typename C::template Out<0>;
@@ -138,6 +190,11 @@ struct Kernel<&ops::linear_input_gradient_op> {
       static_assert(std::is_same_v<typename C::template In<2>, U>);
       addend = call.template in<2>();
     }
+    // dx = dy W: a weight that is stored (out, in) has its summands in rows.
+    if constexpr (puts_off<C>())
+      if (linear_detail::put_off(call, C::operand(0).width, C::node.width, !linear_detail::in_out<C>(),
+                                 call.template in<0>(), nullptr, addend))
+        return;
     linear_input_gradient<T, U>(call.queue(), call.rows(), C::node.width, C::operand(0).width, call.template in<0>(),
                                 linear_detail::in_type<1, T>(call), addend, call.out(), linear_detail::in_out<C>());
   }

@@ -4,6 +4,7 @@
 /// rehearsal that finds out how much that is.
 #pragma once
 
+#include <mad/cuda/grouped_product.hpp>
 #include <mad/cuda/memory.hpp>
 #include <mad/cuda/weight_gradient.hpp>
 
@@ -64,6 +65,18 @@ public:
   void start_deferred() {
     start_own();
     if (side_ != nullptr) side_->start_own();
+  }
+
+  /// Matrix products that are put off until others have come along or something needs them: what goes into a queue
+  /// before them must have nothing to do with what they read and write. Null in a side queue, which puts nothing off.
+  PutOffProducts* put_off() { return side_ != nullptr ? &put_off_ : nullptr; }
+  /// Starts them.
+  void start_products() {
+    if (put_off_.products.empty()) return;
+    release();
+    put_off_.start(*this, put_off_);
+    put_off_.products.clear();
+    release();
   }
 
   /// What comes next in this queue waits for all that is in the other by now.
@@ -128,8 +141,9 @@ public:
     rehearsing_ = true;
     if (side_ != nullptr) side_->begin_rehearsal();
   }
-  /// Drops what a recording that failed has left: gradients that were to come, and memory that was noted.
+  /// Drops what a recording that failed has left: gradients and products that were to come, and memory that was noted.
   void forget() {
+    put_off_.products.clear();
     deferred_.gradients.clear();
     exact_deferred_.gradients.clear();
     reserved_.clear();
@@ -195,41 +209,18 @@ public:
   template <class... Parameters, class... Arguments>
   void launch(std::string_view what, void (*kernel)(Parameters...), dim3 grid, dim3 block, std::size_t shared_bytes,
               const Arguments&... arguments) {
-    launch_converted<Parameters...>(what, reinterpret_cast<const void*>(kernel), grid, block, shared_bytes, 1,
+    launch_converted<Parameters...>(what, reinterpret_cast<const void*>(kernel), grid, block, shared_bytes,
                                     arguments...);
-  }
-  /// The same in clusters of so many neighbouring blocks, where the kernel `has_clusters`.
-  template <class... Parameters, class... Arguments>
-  void launch_clusters(std::string_view what, void (*kernel)(Parameters...), dim3 grid, unsigned cluster, dim3 block,
-                       std::size_t shared_bytes, const Arguments&... arguments) {
-    launch_converted<Parameters...>(what, reinterpret_cast<const void*>(kernel), grid, block, shared_bytes, cluster,
-                                    arguments...);
-  }
-  /// True if the code that the device has for a kernel knows of clusters: what was compiled for 8.0 does not, wherever
-  /// it runs.
-  template <class... Parameters>
-  static bool has_clusters(void (*kernel)(Parameters...)) {
-    cudaFuncAttributes facts{};
-    check(cudaFuncGetAttributes(&facts, reinterpret_cast<const void*>(kernel)), "ask what a kernel was compiled for");
-    return facts.ptxVersion >= 90;
   }
   /// The same for a kernel without a type and the addresses of its arguments.
   [[gnu::noinline]] void launch_kernel(std::string_view what, const void* kernel, dim3 grid, dim3 block,
-                                       std::size_t shared_bytes, void** arguments, unsigned cluster = 1) {
+                                       std::size_t shared_bytes, void** arguments) {
     if (rehearsing_ || grid.x == 0 || grid.y == 0 || grid.z == 0) return;
     if (shared_bytes > 32 * 1024) {  // with static memory, and a tool's own, more than the 48 KiB that need no asking
       check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared_bytes)),
             "give " + std::string(what) + " " + std::to_string(shared_bytes) + " bytes of shared memory");
     }
-    if (cluster == 1) {
-      check(cudaLaunchKernel(kernel, grid, block, arguments, shared_bytes, stream_), "launch " + std::string(what));
-      return;
-    }
-    cudaLaunchAttribute attribute{};
-    attribute.id = cudaLaunchAttributeClusterDimension;
-    attribute.val.clusterDim = {cluster, 1, 1};
-    const cudaLaunchConfig_t form{grid, block, shared_bytes, stream_, &attribute, 1};
-    check(cudaLaunchKernelExC(&form, kernel, arguments), "launch " + std::string(what));
+    check(cudaLaunchKernel(kernel, grid, block, arguments, shared_bytes, stream_), "launch " + std::string(what));
   }
 
   /// Sets \p bytes bytes to zero.
@@ -324,9 +315,9 @@ private:
 
   template <class... Parameters>
   void launch_converted(std::string_view what, const void* kernel, dim3 grid, dim3 block, std::size_t shared_bytes,
-                        unsigned cluster, Parameters... parameters) {
+                        Parameters... parameters) {
     void* addresses[] = {static_cast<void*>(&parameters)..., nullptr};
-    launch_kernel(what, kernel, grid, block, shared_bytes, addresses, cluster);
+    launch_kernel(what, kernel, grid, block, shared_bytes, addresses);
   }
 
   int multiprocessors_;
@@ -341,6 +332,7 @@ private:
   std::vector<Reserved> reserved_;
   DeferredGradients<BFloat16> deferred_;
   DeferredGradients<float> exact_deferred_;
+  PutOffProducts put_off_;
   Buffer<int> counters_;
   Workspace workspace_;
   std::array<Handed, 2> handed_;

@@ -7,13 +7,16 @@
 #include <mad/cuda/channel_mixer.cuh>
 #include <mad/cuda/elementwise.cuh>
 #include <mad/cuda/kernels.cuh>
+#include <mad/cuda/put_off_products.cuh>
 #include <mad/models/block.hpp>
 
+#include <cstddef>
 #include <cstdint>
 #include <iterator>
 #include <span>
 #include <type_traits>
 #include <utility>
+#include <vector>
 
 namespace mad::cuda {
 
@@ -24,7 +27,8 @@ struct StepCode {
   const Place* places;  ///< of what is read, then of what is written
   int reads;
   int writes;
-  bool aside;  ///< nothing in its phase waits for it
+  bool aside;     ///< nothing in its phase waits for it
+  bool puts_off;  ///< a matrix product that may be put off and joins others, unless it is aside
 };
 
 namespace step_detail {
@@ -48,6 +52,15 @@ struct KernelStep {
 
   static void run(const Context<P>& context, const Place* at) { Kernel<form.node.op>::run(C{context, at}); }
 };
+
+/// True if a kernel says that what it computes for such a call may be put off (put_off_products.cuh).
+template <class Code>
+constexpr bool puts_off() {
+  if constexpr (requires { Kernel<Code::form.node.op>::template puts_off<typename Code::C>(); })
+    return Kernel<Code::form.node.op>::template puts_off<typename Code::C>();
+  else
+    return false;
+}
 
 template <class Low, int StepIndex, class P, bool IsRun = Low::steps.is_run[StepIndex],
           bool IsMixer = Low::steps.is_mixer[StepIndex]>
@@ -112,8 +125,12 @@ constexpr StepCode<P> step_code() {
   using Equal = decltype(shared_step<Low, StepIndex, P>());
   // Forms compare operations by their names, which nothing keeps from being given twice.
   using Shared = std::conditional_t<Own::Code::form.has_operation_of(Equal::Code::form), Equal, Own>;
-  return {&Shared::Code::run, Own::Code::places.at, Own::Code::reads, Own::Code::writes,
-          Low::steps.runs_aside[StepIndex]};
+  return {&Shared::Code::run,
+          Own::Code::places.at,
+          Own::Code::reads,
+          Own::Code::writes,
+          Low::steps.runs_aside[StepIndex],
+          puts_off<typename Shared::Code>()};
 }
 
 template <class Low, class P, class Indices = std::make_integer_sequence<int, Low::plan.schedule.step_count>>
@@ -135,8 +152,19 @@ struct PendingStep {
   std::span<const Place> written() const { return {step.places + step.reads, static_cast<std::size_t>(step.writes)}; }
   /// The last group of work aside that the context's queue must wait for before the step can run in it, or -1.
   int must_wait_for() const { return step.aside ? -1 : group_in_the_way(context, read(), written()); }
-  void wait() const { context.queue->wait_for_group(must_wait_for()); }
+  /// Products that were put off need not wait with it.
+  void wait() const {
+    const int group = must_wait_for();
+    if (group < 0) return;
+    context.queue->start_products();
+    context.queue->wait_for_group(group);
+  }
+  /// True if it is a product that joins those that were put off, or starts them where it cannot.
+  bool puts_off() const { return step.puts_off && !step.aside; }
+  /// True if it must come behind products that were put off.
+  bool needs_products() const { return !puts_off() && cuda::needs_products(context, read(), written()); }
   void run() const {
+    if (needs_products()) context.queue->start_products();
     context.queue->release();
     if (step.aside) {
       Context<P> aside = context;
@@ -149,6 +177,39 @@ struct PendingStep {
 };
 
 namespace step_detail {
+
+/// True if the order of two steps matters.
+template <class P>
+bool order_matters(const PendingStep<P>& a, const PendingStep<P>& b) {
+  const auto meet = [&](std::span<const Place> some, std::span<const Place> others) {
+    for (const Place& s : some)
+      for (const Place& o : others)
+        if (s.space != Space::registers && o.space != Space::registers &&
+            put_off_detail::meet(bytes_of(a.context, s), bytes_of(a.context, o)))
+          return true;
+    return false;
+  };
+  return meet(a.written(), b.read()) || meet(a.read(), b.written()) || meet(a.written(), b.written());
+}
+
+/// Before step `next` starts what was put off: puts off what may come before it of the products behind it, too.
+template <class P>
+void bring_products_forward(const Context<P>& context, const StepCode<P>* code, int next, int end,
+                            std::vector<bool>& done) {
+  for (int s = next + 1; s < end; ++s) {
+    const PendingStep<P> product{context, code[s]};
+    if (done[static_cast<std::size_t>(s)] || !product.puts_off() || product.must_wait_for() >= 0 ||
+        cuda::needs_products(context, product.read(), product.written()))
+      continue;
+    bool comes_before = true;
+    for (int other = next; other < s; ++other)
+      comes_before = comes_before && (done[static_cast<std::size_t>(other)] ||
+                                      !order_matters(PendingStep<P>{context, code[other]}, product));
+    if (!comes_before) continue;
+    product.run();
+    done[static_cast<std::size_t>(s)] = true;
+  }
+}
 
 /// The step before which the epilogue starts, in the second queue: the first after all that add to what it reads, or
 /// where a later one must wait for all that is in that queue by then, this one, since it would wait for the epilogue
@@ -175,6 +236,7 @@ void run_phase(const Context<P>& context) {
     if constexpr (Which == Phase::backward) {
       Context<P> aside = context;
       aside.queue = &context.queue->side();
+      context.queue->start_products();
       aside.queue->start_deferred();
       aside.queue->wait_for(*context.queue);
       run_phase<Low, Phase::epilogue>(aside);
@@ -191,15 +253,19 @@ void run_phase(const Context<P>& context) {
   for (int s = begin; s < end; ++s)
     if (code[s].aside) last_aside = s;
   bool pending = Which == Phase::backward && context.with_epilogue;
+  std::vector<bool> done(static_cast<std::size_t>(end));
   for (int s = begin; s < end; ++s) {
+    if (done[static_cast<std::size_t>(s)]) continue;
     const PendingStep<P> step{context, code[s]};
     const bool now = pending && step_detail::epilogue_begin(context, code, s, end) == s;
     step.wait();
     if (now) start_epilogue();
     if (now) pending = false;
+    if (step.needs_products()) step_detail::bring_products_forward(context, code, s, end, done);
     step.run();
     if (s == last_aside) context.queue->start_deferred();
   }
+  context.queue->start_products();
   if (pending) start_epilogue();
   if constexpr (Which == Phase::epilogue) context.queue->start_deferred();
 }

@@ -12,22 +12,33 @@
 
 namespace mad::cuda::tensor {
 
-/// A right factor (16, N) of bfloat16 in shared memory: the matrix descriptor of wgmma. It lies in panels of 16, 32 or
-/// 64 columns as the copy engine writes them (tensor_map.hpp), swizzled, their rows behind each other. Rows are columns
-/// of the factor, or else summands (`Transposed`, MN-major): then further columns are in further panels. Addresses
-/// count by 16 bytes.
+/// A factor of bfloat16 in shared memory: the matrix descriptor of wgmma. Its rows as they are stored are columns of
+/// the product, or else summands (`Transposed`, MN-major). Addresses count by 16 bytes.
 struct SharedFactor {
   std::uint64_t bits;
 
-  /// \param address of a panel, or of a multiple of 8 rows or of 16 columns in it; panels begin at multiples of 8 rows
-  /// \param row_bytes of a panel
-  /// \param to_next bytes from a panel to the next
+  /// In panels of 16, 32 or 64 columns as the copy engine writes them (tensor_map.hpp), swizzled, their rows behind
+  /// each other; where rows are summands, further columns of the product are in further panels. \param address of a
+  /// panel, or of a multiple of 8 rows or of 16 columns in it; panels begin at multiples of 8 rows \param row_bytes of
+  /// a panel \param to_next bytes from a panel to the next
   static __device__ SharedFactor at(std::uint32_t address, int row_bytes, int to_next) {
     const std::uint64_t swizzle = row_bytes == 128 ? 1 : row_bytes == 64 ? 2 : 3;
-    return {(address >> 4) | static_cast<std::uint64_t>(to_next >> 4) << 16 |
-            static_cast<std::uint64_t>(8 * row_bytes >> 4) << 32 | swizzle << 62};
+    return of_places(address, to_next, 8 * row_bytes).with(swizzle << 62);
+  }
+  /// In core matrices of 8 x 8, each 128 neighbouring bytes.
+  /// \param along, across bytes from a core matrix to the next along the summands, and along the product's columns
+  static __device__ SharedFactor of_matrices(std::uint32_t address, int along, int across) {
+    return of_places(address, along, across);
   }
   __device__ SharedFactor behind(int bytes) const { return {bits + static_cast<std::uint64_t>(bytes >> 4)}; }
+
+private:
+  /// With leading and stride byte offsets.
+  static __device__ SharedFactor of_places(std::uint32_t address, int leading, int stride) {
+    return {(address & 0x3ffff) >> 4 | static_cast<std::uint64_t>(leading >> 4) << 16 |
+            static_cast<std::uint64_t>(stride >> 4) << 32};
+  }
+  __device__ SharedFactor with(std::uint64_t more) const { return {bits | more}; }
 };
 
 /// wgmma.fence: products read what has been written to registers and, by this thread or others before a barrier, to
@@ -114,6 +125,29 @@ __device__ inline void multiply_add_async(Sums* sums, const Left<16>& rows, Shar
           MAD_SUMS(sums[15])
         : "r"(rows.part[0]), "r"(rows.part[1]), "r"(rows.part[2]), "r"(rows.part[3]), "l"(factor.bits), "r"(keep),
           "n"(Transposed ? 1 : 0));
+}
+
+/// Starts sums += left x right, both in shared memory, stored with their summands as rows: 64 columns of the left one
+/// by 128 of the right one, 16 rows of each.
+__device__ inline void multiply_add_rows_async(Sums (&sums)[16], SharedFactor left, SharedFactor right) {
+  asm volatile(
+      "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 "
+      "{%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,"
+      "%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,%31,"
+      "%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47,"
+      "%48,%49,%50,%51,%52,%53,%54,%55,%56,%57,%58,%59,%60,%61,%62,%63}, %64, %65, 1, 1, 1, 1, 1;"
+      : MAD_SUMS(sums[0]), MAD_SUMS(sums[1]), MAD_SUMS(sums[2]), MAD_SUMS(sums[3]), MAD_SUMS(sums[4]),
+        MAD_SUMS(sums[5]), MAD_SUMS(sums[6]), MAD_SUMS(sums[7]), MAD_SUMS(sums[8]), MAD_SUMS(sums[9]),
+        MAD_SUMS(sums[10]), MAD_SUMS(sums[11]), MAD_SUMS(sums[12]), MAD_SUMS(sums[13]), MAD_SUMS(sums[14]),
+        MAD_SUMS(sums[15])
+      : "l"(left.bits), "l"(right.bits));
+}
+/// The same with a right factor of 8 columns that is the same in all of them, so that its order does not matter: sums
+/// of 64 columns.
+__device__ inline void add_columns_async(Sums& sums, SharedFactor left, SharedFactor ones) {
+  asm volatile("wgmma.mma_async.sync.aligned.m64n8k16.f32.bf16.bf16 {%0,%1,%2,%3}, %4, %5, 1, 1, 1, 1, 0;"
+               : MAD_SUMS(sums)
+               : "l"(left.bits), "l"(ones.bits));
 }
 
 #undef MAD_SUMS
