@@ -30,6 +30,9 @@ bool collide(const WeightGradientOf<T>& a, const WeightGradientOf<T>& b) {
   return (a.d_weight != nullptr && a.d_weight == b.d_weight) || (a.d_bias != nullptr && a.d_bias == b.d_bias);
 }
 
+/// That are computed together.
+inline constexpr int most_weight_gradients = 16;
+
 using WeightGradient = WeightGradientOf<BFloat16>;
 using ExactWeightGradient = WeightGradientOf<float>;
 

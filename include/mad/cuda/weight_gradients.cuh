@@ -13,6 +13,7 @@
 #include <mad/cuda/queue.hpp>
 #include <mad/cuda/tensor_core.cuh>
 #include <mad/cuda/weight_gradient.hpp>
+#include <mad/cuda/weight_gradients_warpgroup.cuh>
 
 #include <algorithm>
 #include <cstddef>
@@ -20,8 +21,6 @@
 #include <span>
 
 namespace mad::cuda {
-
-inline constexpr int most_weight_gradients = 16;
 
 /// True where the kernel can take it: rows of dy and x begin at multiples of 16 bytes and consist of such pieces.
 inline bool takes(const WeightGradient& g) {
@@ -336,7 +335,6 @@ __global__ void __launch_bounds__(32 * finish_warps) add_shares(const __grid_con
 
 template <class S>
 void add(Queue& queue, std::span<const WeightGradient> gradients, Index rows) {
-  if (gradients.size() > most_weight_gradients) throw Error("CUDA: too many gradients of weights at once");
   // How long a tile takes per row: half of it is what a narrow one costs, too.
   const auto cost = [](const WeightGradient& g) {
     return S::out + S::in + std::min(S::out, g.out) + std::min(S::in, g.in);
@@ -380,7 +378,11 @@ void add(Queue& queue, std::span<const WeightGradient> gradients, Index rows) {
 /// Adds all gradients, each of which the kernel `takes`; at most `most_weight_gradients`, to places that do not
 /// overlap. The order of summation depends on the shapes and the number of multiprocessors alone.
 inline void add_weight_gradients(Queue& queue, std::span<const WeightGradient> gradients, Index rows) {
-  weight_gradient_detail::add<weight_gradient_detail::Default>(queue, gradients, rows);
+  if (gradients.size() > most_weight_gradients) throw Error("CUDA: too many gradients of weights at once");
+  if (weight_gradient_warpgroup::is_there())
+    weight_gradient_warpgroup::add(queue, gradients, rows);
+  else
+    weight_gradient_detail::add<weight_gradient_detail::Default>(queue, gradients, rows);
 }
 
 }  // namespace mad::cuda
