@@ -216,8 +216,15 @@ __global__ void __launch_bounds__(threads)
 
 }  // namespace cross_entropy_detail
 
+/// Adds up what the blocks of a kernel have left in `n.partial`, aside: the gradient does not wait for metrics.
+template <class T>
+void add_up_losses(Queue& queue, const CrossEntropy<T>& n, Index blocks, Index vocabulary) {
+  namespace d = cross_entropy_detail;
+  queue.begin_aside().launch("the metrics", d::add_up<T>, dim3(1), dim3(d::threads), 0, n, blocks, vocabulary);
+}
+
 /// Losses of `rows` rows of logits, and with the last ones of a batch its metrics; sums over rows are in double and in
-/// a fixed order. `n.partial` is provided here. Metrics are formed aside: the gradient does not wait for them.
+/// a fixed order. `n.partial` is provided here.
 template <class T>
 void cross_entropy(Queue& queue, CrossEntropy<T> n, Index rows, Index vocabulary) {
   namespace d = cross_entropy_detail;
@@ -230,7 +237,7 @@ void cross_entropy(Queue& queue, CrossEntropy<T> n, Index rows, Index vocabulary
   const bool fits = shared <= 32 * 1024;
   queue.launch("the loss", fits ? d::kernel<true, T> : d::kernel<false, T>, dim3(static_cast<unsigned>(blocks)),
                dim3(d::threads), fits ? shared : 0, n, rows, vocabulary, log_lanes);
-  queue.begin_aside().launch("the metrics", d::add_up<T>, dim3(1), dim3(d::threads), 0, n, blocks, vocabulary);
+  add_up_losses(queue, n, blocks, vocabulary);
 }
 
 }  // namespace mad::cuda

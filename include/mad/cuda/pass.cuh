@@ -7,6 +7,7 @@
 #include <mad/cuda/batch.cuh>
 #include <mad/cuda/embedding.cuh>
 #include <mad/cuda/linear.cuh>
+#include <mad/cuda/output_head.cuh>
 #include <mad/cuda/pooling.cuh>
 
 #include <algorithm>
@@ -83,7 +84,7 @@ public:
       const Index sequences = std::min(most_, shape_.batch - first);
       const Part part{first, sequences, first == 0, first + sequences == shape_.batch};
       forward(queue, w, part);
-      loss(queue, n, part, train);
+      loss(queue, w, n, part, train);
       if (train)
         backward(queue, w, part);
       else
@@ -115,7 +116,7 @@ private:
   }
   const int* inputs(const Part& part) const { return batch_.inputs + part.first * batch_.input_stride; }
 
-  /// Logits of a part.
+  /// What the logits of a part are made of.
   void forward(Queue& queue, const Weights<P>& w, const Part& part) const {
     // What parameters alone determine is computed aside, one block ahead: many small kernels. All parts read it.
     std::size_t ahead = part.is_first ? start_prologue(queue, queue.begin_aside(), w, 0) : stages_.size();
@@ -133,15 +134,18 @@ private:
       if (i == ahead) ahead = start_prologue(queue, queue.side(), w, i + 1);
     }
     if (part.is_first) queue.wait_for(queue.side());  // a prologue that no step of the forward pass reads
-    queue.release();
-    linear_forward<Activation, float>(queue, head_shape.tokens(), width, o_.vocab_size, {normed(), width},
-                                      w.factors + layout_.head_weight, w.parameters + layout_.head_bias, {},
-                                      {logits_, o_.vocab_size}, false);
   }
 
-  /// Losses of the last `forward`, and with `train` the gradient of its logits.
-  void loss(Queue& queue, CrossEntropy<Activation> n, const Part& part, bool train) const {
+  /// Logits and losses of the last `forward`, and with `train` the gradients of the logits and of what they are made
+  /// of.
+  void loss(Queue& queue, const Weights<P>& w, CrossEntropy<Activation> n, const Part& part, bool train) const {
     queue.release();
+    const Index width = a_.width;
+    const Index classes = o_.vocab_size;
+    const Index rows = part.sequences * head_shape_.length;
+    const Activation* weight = w.factors + layout_.head_weight;
+    const float* bias = w.parameters + layout_.head_bias;
+    Activation* dx = train ? d_stream_[0] : nullptr;
     const Index before = part.first * head_shape_.length;
     n.logits = logits_;
     n.targets = batch_.targets + before;
@@ -151,7 +155,21 @@ private:
     n.tally = batch_.tally;
     n.hits = reinterpret_cast<int*>(batch_.tally + 1);
     n.d_logits = train ? d_logits_ : nullptr;
-    cross_entropy(queue, n, part.sequences * head_shape_.length, o_.vocab_size);
+    if constexpr (std::is_same_v<Activation, BFloat16>) {
+      if (takes_output_head(width, classes, normed(), weight)) {
+        float* logits = n.negative_log_likelihood != nullptr ? logits_ : nullptr;  // who asks for one asks for both
+        output_head(queue, {normed(), weight, bias, logits, dx}, n, rows, width, classes);
+        return;
+      }
+    }
+    linear_forward<Activation, float>(queue, rows, width, classes, {normed(), width}, weight, bias, {},
+                                      {logits_, classes}, false);
+    queue.release();
+    cross_entropy(queue, n, rows, classes);
+    if (!train) return;
+    queue.release();
+    linear_input_gradient<Activation, Activation>(queue, rows, width, classes, {d_logits_, classes}, weight, {},
+                                                  {dx, width}, false);
   }
 
   /// Adds a part's share of the gradient of the mean loss; after the last part it is whole.
@@ -176,8 +194,6 @@ private:
       dx_ = d_stream_[++turn % d_stream_.size()];
     };
     next();
-    linear_input_gradient<Activation, Activation>(queue, rows, width, o_.vocab_size, d_logits,
-                                                  w.factors + layout_.head_weight, {}, {dy_, width}, false);
     for (std::size_t i = stages_.size(); i-- > 0;) {
       const bool has_epilogue = part.is_last && stages_[i].block->arenas->has_epilogue;
       // Nothing comes after the first layer that its epilogue could run beside, so that it begins as soon as it can.
@@ -329,7 +345,7 @@ private:
   Activation* encoded_ = nullptr;  ///< what an auto-encoder pools
   float* logits_ = nullptr;
   Activation* d_logits_ = nullptr;
-  std::array<Activation*, 3> d_stream_{};  ///< in turn; the one before last may still be read aside
+  std::array<Activation*, 3> d_stream_{};  ///< in turn, from the first on; the one before last may still be read aside
   Activation* dy_ = nullptr;
   Activation* dx_ = nullptr;
 };

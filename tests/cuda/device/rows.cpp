@@ -30,3 +30,11 @@ TEST_CASE("rows of several rounds of lanes on the device agree with the CPU") {
     compare<WideRowsNet, 392, Norm::layer_norm>(
         {.precision = precision, .batch = 17, .length = 33, .positions = Positions::learned, .vocab_size = 520});
 }
+
+// Up to 64 classes, a multiple of 16, go with the loss and both gradients into one kernel.
+TEST_CASE("logits of few classes on the device agree with the CPU") {
+  if (no_device()) return;
+  for (const int classes : {16, 24, 32, 48, 64, 80})
+    compare<EvenRowsNet, 128, Norm::layer_norm>(
+        {.precision = Precision::mixed, .batch = 3, .length = 37, .vocab_size = classes});
+}
