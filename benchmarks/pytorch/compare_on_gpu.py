@@ -137,7 +137,7 @@ def main(arguments):
         facts = file.read()
     text = [f"# Training steps of every primitive on a GPU\n\n{facts}\n"
             f"One step (forward, loss, backward, AdamW) of a four-layer model of width {WIDTH}, batch {o.batch}, "
-            "bfloat16. Ours: medians over epochs of 16 steps, each the replay of one CUDA graph, by the host's clock from "
+            "bfloat16. Ours: medians over epochs of 16 steps, replays of one CUDA graph, by the host's clock from "
             "the first launch to the last result. PyTorch: eager, medians of 7 steps, the quickest form of each operation; "
             "compiled: torch.compile. Floor: the matrix products of all parameters at "
             f"{PRODUCTS_PER_SECOND / 1e12:.0f} TFLOP/s and the residual stream at {BYTES_PER_SECOND / 1e12:.0f} TB/s. "

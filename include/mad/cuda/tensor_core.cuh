@@ -187,17 +187,4 @@ __device__ inline float logarithm_to_two(float x) {
   return y;
 }
 
-/// 2^x for -126 <= x <= 127, to 7.5e-5 of it, by the multipliers: these give eight times as many results as the special
-/// functions. x is split into the nearest integer, which goes to the exponent, and the rest, whose power is a cubic
-/// (minimax on [-1/2, 1/2]).
-__device__ inline float power_of_two_by_cubic(float x) {
-  constexpr float shift = 12582912.0f;  // 1.5 * 2^23: the sum's last bit is 1
-  const float shifted = x + shift;
-  const float rest = x - (shifted - shift);
-  float y = 0.0551716685295105f * rest + 0.2426111251115799f;
-  y = y * rest + 0.6932609677314758f;
-  y = y * rest + 0.9999280571937561f;
-  return __uint_as_float(__float_as_uint(y) + (__float_as_uint(shifted) << 23));
-}
-
 }  // namespace mad::cuda::tensor
