@@ -2,14 +2,16 @@
 # Copyright 2026 The mad authors. SPDX-License-Identifier: Apache-2.0
 # Builds, checks and times the CUDA device on the machine it runs on; needs a GPU, and nvcc to build.
 #
-#   benchmarks/cuda.sh [build] [check] [sanitize] [time] [profile]     no step named: build, check, time
+#   benchmarks/cuda.sh [build] [check] [sanitize] [time] [profile] [timeline]     no step named: build, check, time
 #
 # build     the tests of the device and the benchmark, by CMake
 # check     the device against the CPU
 # sanitize  the same under compute-sanitizer: memcheck whole; racecheck with few and short batches, all but cuBLASLt's
-#           kernels for Hopper, which synchronise in ways that it does not see, test cases side by side
+#           kernels for Hopper, which synchronise in ways that it does not see, test cases side by side; whole reports of
+#           both lie in the folder sanitize of the build
 # time      every primitive beside PyTorch on the same GPU; writes benchmarks/results/cuda_training_step.md
-# profile   time of every kernel of some stacks, by Nsight Compute
+# profile   time of every kernel of some stacks, by Nsight Compute, one after the other
+# timeline  when the kernels of a training step of these stacks ran, beside each other, by CUPTI
 #
 # MAD_CUDA_BUILD  the folder of the build (default: build/cuda); a build of another machine may be brought along
 # MAD_CUDA_ARCH   what to compile for (default: native)
@@ -58,14 +60,28 @@ profile() {
   done
 }
 
+timeline() {
+  local cuda
+  cuda=$(dirname "$(dirname "$(command -v nvcc)")")
+  g++ -std=c++20 -O2 -shared -fPIC -I "$cuda/include" benchmarks/cuda/timeline.cpp -o "$build/timeline.so" \
+    -L "$cuda/lib64" -L "$cuda/lib" -lcupti "-Wl,-rpath,$cuda/lib64:$cuda/lib"
+  for stack in ${MAD_STACKS:-mA-Sg-mA-Sg H-Sg-H-Sg Mb-Mb-Mb-Mb}; do
+    MAD_TIMELINE=$build/timeline.tsv CUDA_INJECTION64_PATH=$(realpath "$build/timeline.so") timeout 120 "$steps" "$stack" \
+      --device cuda --lengths "${MAD_LENGTH:-128}" --tokens "${MAD_TOKENS:-16384}" --repeat 2 > /dev/null
+    echo "-- $stack"
+    python3 benchmarks/cuda/timeline_table.py "$build/timeline.tsv"
+  done
+}
+
 find_races() {
-  export tests MAD_TEST_FEW_SHAPES=1
+  export tests reports MAD_TEST_FEW_SHAPES=1
   race() {
-    local report
-    report=$(compute-sanitizer --tool racecheck --kernel-name-exclude kns=nvjet --error-exitcode 9 "$tests" "${1//,/\\,}" 2>&1)
+    local report=$reports/${1//[^a-zA-Z0-9]/_}.txt
+    compute-sanitizer --tool racecheck --kernel-name-exclude kns=nvjet --error-exitcode 9 "$tests" "${1//,/\\,}" \
+      > "$report" 2>&1
     local status=$?
-    echo "status $status | $(grep -o 'RACECHECK SUMMARY.*' <<< "$report") | $(grep assertions <<< "$report") | $1"
-    [ $status -eq 0 ] || { grep -A 3 'Race reported' <<< "$report" | head -n 20 | cut -c 1-400; exit 1; }
+    echo "status $status | $(grep -o 'RACECHECK SUMMARY.*' "$report") | $(grep assertions "$report") | $1"
+    [ $status -eq 0 ] || { grep -A 3 -E 'Race reported|unexpected exception' "$report" | head -n 20 | cut -c 1-400; exit 1; }
   }
   export -f race
   local names
@@ -81,11 +97,14 @@ for step in "$@"; do
     build) build ;;
     check) "$tests" ;;
     sanitize)
-      compute-sanitizer --tool memcheck --error-exitcode 1 "$tests"
+      reports=$build/sanitize
+      mkdir -p "$reports"
+      compute-sanitizer --tool memcheck --error-exitcode 1 "$tests" 2>&1 | tee "$reports/memcheck.txt"
       find_races ;;
     time) time_steps ;;
     profile) profile ;;
-    *) echo "cuda.sh: unknown step '$step'; known are build, check, sanitize, time, profile" >&2; exit 2 ;;
+    timeline) timeline ;;
+    *) echo "cuda.sh: unknown step '$step'; known are build, check, sanitize, time, profile, timeline" >&2; exit 2 ;;
   esac
   echo "($SECONDS s)"
 done
