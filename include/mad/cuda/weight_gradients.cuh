@@ -13,6 +13,7 @@
 #include <mad/cuda/queue.hpp>
 #include <mad/cuda/tensor_core.cuh>
 #include <mad/cuda/weight_gradient.hpp>
+#include <mad/cuda/weight_gradient_shares.cuh>
 #include <mad/cuda/weight_gradients_warpgroup.cuh>
 
 #include <algorithm>
@@ -290,7 +291,6 @@ inline constexpr int finish_warps = 8;
 template <class S>
 __global__ void __launch_bounds__(32 * finish_warps) add_shares(const __grid_constant__ Tasks tasks) {
   constexpr unsigned units = S::results / 128;
-  constexpr unsigned at_once = 4;
   __shared__ alignas(16) float of_warp[finish_warps][128];
   const int unit = static_cast<int>(blockIdx.x % units);
   const Task& task = find(tasks, &Task::first_tile, blockIdx.x / units);
@@ -308,15 +308,7 @@ __global__ void __launch_bounds__(32 * finish_warps) add_shares(const __grid_con
   const std::size_t stride = std::size_t{task.tiles} * S::results;
   const float* from = task.partial + std::size_t{tile} * S::results + static_cast<unsigned>(unit) * 128 + lane * 4;
   float sum[4]{};
-  for (unsigned s = warp; s < task.shares; s += at_once * finish_warps) {
-    float next[at_once][4];  // without a branch, so that all is on its way at once
-#pragma unroll
-    for (unsigned k = 0; k < at_once; ++k) load(from + min(s + k * finish_warps, task.shares - 1) * stride, next[k]);
-#pragma unroll
-    for (unsigned k = 0; k < at_once; ++k)
-#pragma unroll
-      for (int i = 0; i < 4; ++i) sum[i] += s + k * finish_warps < task.shares ? next[k][i] : 0.0f;
-  }
+  add_shares_in_turn<finish_warps>(from, stride, task.shares, sum);
   store(&of_warp[warp][lane * 4], sum);
   __syncthreads();
   if (threadIdx.x >= 128) return;

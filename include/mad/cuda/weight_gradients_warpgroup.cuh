@@ -9,6 +9,7 @@
 #include <mad/cuda/tensor_copy.cuh>
 #include <mad/cuda/tensor_core.cuh>
 #include <mad/cuda/warpgroup.cuh>
+#include <mad/cuda/weight_gradient_shares.cuh>
 #include <mad/cuda/weight_gradient_tiles.cuh>
 
 #include <cstddef>
@@ -244,7 +245,6 @@ inline constexpr int finish_warps = 8;
 /// Adds up the shares of 128 results: a piece of a weight, or a part of a bias. Grid: the tasks' units.
 template <int Warps>
 __global__ void __launch_bounds__(32 * Warps) add_up_shares(const __grid_constant__ Tasks tasks) {
-  constexpr int at_once = 4;
   __shared__ alignas(16) float of_warp[Warps][piece];
   const Task& task = find(tasks, &Task::first_unit, static_cast<int>(blockIdx.x));
   const int tile = (static_cast<int>(blockIdx.x) - task.first_unit) / task.units();
@@ -260,15 +260,7 @@ __global__ void __launch_bounds__(32 * Warps) add_up_shares(const __grid_constan
   const std::size_t stride = static_cast<std::size_t>(task.tiles) * task.results();
   const float* from = task.partial + static_cast<std::size_t>(tile) * task.results() + unit * piece + lane * 4;
   float sum[4]{};
-  for (int s = warp; s < task.shares; s += at_once * Warps) {
-    float next[at_once][4];  // without a branch, so that all is on its way at once
-#pragma unroll
-    for (int k = 0; k < at_once; ++k) load(from + min(s + k * Warps, task.shares - 1) * stride, next[k]);
-#pragma unroll
-    for (int k = 0; k < at_once; ++k)
-#pragma unroll
-      for (int i = 0; i < 4; ++i) sum[i] += s + k * Warps < task.shares ? next[k][i] : 0.0f;
-  }
+  add_shares_in_turn<Warps>(from, stride, static_cast<unsigned>(task.shares), sum);
   store(&of_warp[warp][lane * 4], sum);
   __syncthreads();
   if (threadIdx.x >= piece) return;
