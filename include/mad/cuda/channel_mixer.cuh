@@ -278,8 +278,8 @@ void Mixer<Low, StepIndex, P>::run(const Context<P>& context, const Place* at) {
   memory.rows = static_cast<unsigned>(rows_of(Domain::tokens, context.shape));
   // The host does not know which code the device has. That for four warps together wants more threads, and its blocks
   // stay until there are no more rows.
-  cudaFuncAttributes kernel{};
-  check(cudaFuncGetAttributes(&kernel, mixer_kernel<Low, StepIndex, P>), "ask how a channel mixer is launched");
+  const cudaFuncAttributes kernel =
+      Queue::facts_of(reinterpret_cast<const void*>(mixer_kernel<Low, StepIndex, P>), "a channel mixer");
   unsigned blocks = channel_mixer_detail::blocks_of(memory.rows);
   int bytes = channel_mixer_detail::WarpProducts<Mixer>::shared_bytes;
   if (kernel.maxThreadsPerBlock > channel_mixer_detail::threads) {

@@ -204,6 +204,13 @@ public:
     return reinterpret_cast<const T*>(tables_.back().memory.data());
   }
 
+  /// What the device has of a kernel: limits of its threads and memory, which differ with the architecture that it was
+  /// compiled for.
+  static cudaFuncAttributes facts_of(const void* kernel, std::string_view what) {
+    cudaFuncAttributes facts{};
+    check(cudaFuncGetAttributes(&facts, kernel), "ask how to launch " + std::string(what));
+    return facts;
+  }
   /// Starts a kernel. Arguments must have the kernel's parameter types up to conversion. Nothing happens for an empty
   /// grid.
   template <class... Parameters, class... Arguments>
@@ -216,9 +223,14 @@ public:
   [[gnu::noinline]] void launch_kernel(std::string_view what, const void* kernel, dim3 grid, dim3 block,
                                        std::size_t shared_bytes, void** arguments) {
     if (rehearsing_ || grid.x == 0 || grid.y == 0 || grid.z == 0) return;
-    if (shared_bytes > 32 * 1024) {  // with static memory, and a tool's own, more than the 48 KiB that need no asking
-      check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared_bytes)),
-            "give " + std::string(what) + " " + std::to_string(shared_bytes) + " bytes of shared memory");
+    if (shared_bytes > 32 * 1024) {  // less is given unasked, with any static memory
+      const cudaFuncAttributes facts = facts_of(kernel, what);
+      const auto wanted = static_cast<int>(shared_bytes);
+      // A limit is never lowered: steps that are recorded may rely on it.
+      if (wanted + static_cast<int>(facts.sharedSizeBytes) > facts.maxDynamicSharedSizeBytes)
+        check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                   std::max(wanted, facts.maxDynamicSharedSizeBytes)),
+              "give " + std::string(what) + " " + std::to_string(shared_bytes) + " bytes of shared memory");
     }
     check(cudaLaunchKernel(kernel, grid, block, arguments, shared_bytes, stream_), "launch " + std::string(what));
   }

@@ -283,9 +283,8 @@ __global__ void __launch_bounds__(32 * Warps) add_up_shares(const __grid_constan
 
 /// True where the device has this code.
 inline bool is_there() {
-  cudaFuncAttributes kernel{};
-  check(cudaFuncGetAttributes(&kernel, add_shares_of_rows<threads>), "ask how gradients of weights are launched");
-  return kernel.maxThreadsPerBlock >= threads;
+  const auto* kernel = reinterpret_cast<const void*>(add_shares_of_rows<threads>);
+  return Queue::facts_of(kernel, "the gradients of weights").maxThreadsPerBlock >= threads;
 }
 
 inline void add(Queue& queue, std::span<const WeightGradient> gradients, Index rows) {
