@@ -45,7 +45,9 @@ TEST_CASE("RetNet on the device agrees with the CPU") { compare_exactly<Retentio
 
 TEST_CASE("the time mixer of RWKV-5 on the device agrees with the CPU") { compare_exactly<EagleAlone>(); }
 
-TEST_CASE("the time mixer of RWKV-6 on the device agrees with the CPU") { compare_exactly<FinchAlone>(); }
+TEST_CASE("the time mixer of RWKV-6 on the device agrees with the CPU") {
+  compare_shapes<FinchAlone, 64, Norm::layer_norm>();
+}
 
 TEST_CASE("recurrences with bonus and shared decays on the device agree with the CPU") {
   compare_shapes<PlainRecurrencesAlone, 64, Norm::layer_norm>();
