@@ -6,9 +6,8 @@
 #
 # build     the tests of the device and the benchmark, by CMake
 # check     the device against the CPU
-# sanitize  the same under compute-sanitizer: memcheck whole; racecheck with few and short batches, all but cuBLASLt's
-#           kernels for Hopper, which synchronise in ways that it does not see, test cases side by side; whole reports of
-#           both lie in the folder sanitize of the build
+# sanitize  the same under compute-sanitizer: memcheck whole; racecheck with few and short batches, test cases side by
+#           side; whole reports of both lie in the folder sanitize of the build
 # time      every primitive beside PyTorch on the same GPU; writes benchmarks/results/cuda_training_step.md
 # profile   time of every kernel of some stacks, by Nsight Compute, one after the other
 # timeline  when the kernels of a training step of these stacks ran, beside each other, by CUPTI
@@ -77,8 +76,8 @@ find_races() {
   export tests reports MAD_TEST_FEW_SHAPES=1
   race() {
     local report=$reports/${1//[^a-zA-Z0-9]/_}.txt
-    compute-sanitizer --tool racecheck --kernel-name-exclude kns=nvjet --error-exitcode 9 "$tests" "${1//,/\\,}" \
-      > "$report" 2>&1
+    # No filter of kernels: with any, the tool of CUDA 13.0 makes kernels of cuBLASLt fail that it does not look at.
+    compute-sanitizer --tool racecheck --error-exitcode 9 "$tests" "${1//,/\\,}" > "$report" 2>&1
     local status=$?
     echo "status $status | $(grep -o 'RACECHECK SUMMARY.*' "$report") | $(grep assertions "$report") | $1"
     [ $status -eq 0 ] || { grep -A 3 -E 'Race reported|unexpected exception' "$report" | head -n 20 | cut -c 1-400; exit 1; }

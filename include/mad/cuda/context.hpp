@@ -111,7 +111,10 @@ template <class P>
 Queue& queue_aside(const Context<P>& c, std::span<const Place> read, std::span<const Place> written) {
   for (const Place& place : read) c.queue->reserve_aside(bytes_of(c, place), false);
   for (const Place& place : written) c.queue->reserve_aside(bytes_of(c, place), true);
-  return c.queue->begin_aside();
+  Queue& aside = c.queue->begin_aside();
+  for (const Place& place : written)
+    if (place.space == Space::accumulator) aside.accumulates();
+  return aside;
 }
 
 /// The last group of work aside (`Queue::end_group_aside`) that may still write what a step reads, or read or write

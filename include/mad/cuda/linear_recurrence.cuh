@@ -6,6 +6,7 @@
 #include <mad/cuda/linear_recurrence_chunks_gradient.cuh>
 #include <mad/cuda/linear_recurrence_chunks_states.cuh>
 #include <mad/cuda/linear_recurrence_gradient.cuh>
+#include <mad/cuda/linear_recurrence_tiles_gradient.cuh>
 #include <mad/cuda/sum.cuh>
 #include <mad/ops/linear_recurrence.hpp>
 
@@ -135,13 +136,29 @@ struct Kernel<&ops::linear_recurrence_op> {
   template <class C>
   static void run(const C& call) {
     using D = recurrence_detail::Description<C, 0>;
-    if constexpr (recurrence_chunks::fits<typename D::S, typename D::T>)
+    if constexpr (recurrence_tiles::fits<typename D::S, typename D::T>)
+      in_tiles<D>(call);
+    else if constexpr (recurrence_chunks::fits<typename D::S, typename D::T>)
       chunked<D>(call);
     else
       sweep<D>(call);
   }
 
 private:
+  template <class D, class C>
+  static void in_tiles(const C& call) {
+    namespace t = recurrence_tiles;
+    using S = typename D::S;
+    const Shape& shape = call.shape();
+    const auto out = call.out();
+    const auto operands = D::operands(call);
+    call.queue().launch("the tiles of a linear recurrence", t::outputs<S, std::remove_const_t<decltype(operands)>>,
+                        t::grid<S>(shape), dim3(t::threads), 0, operands,
+                        t::Results{out.data, static_cast<std::size_t>(out.stride)},
+                        static_cast<int>(shape.batch) * S::heads, static_cast<int>(shape.length),
+                        C::node.number[ops::linear_recurrence::scale]);
+  }
+
   template <class D, class C>
   static void chunked(const C& call) {
     namespace c = recurrence_chunks;
@@ -179,13 +196,43 @@ struct Kernel<&ops::linear_recurrence_gradient_op> {
   template <class C>
   static void run(const C& call) {
     using D = recurrence_detail::Description<C, 1>;
-    if constexpr (recurrence_chunks::fits<typename D::S, typename D::T>)
+    if constexpr (recurrence_tiles::fits<typename D::S, typename D::T>)
+      in_tiles<D>(call);
+    else if constexpr (recurrence_chunks::fits<typename D::S, typename D::T>)
       chunked<D>(call);
     else
       sweeps<D>(call);
   }
 
 private:
+  template <class C>
+  using WantedOf = recurrence_detail::Wanted<C::node.attribute[ops::linear_recurrence::decay_gradient] != 0,
+                                             C::node.attribute[ops::linear_recurrence::bonus_gradient] != 0>;
+
+  template <class D, class C>
+  static void in_tiles(const C& call) {
+    namespace t = recurrence_tiles;
+    using S = typename D::S;
+    using W = WantedOf<C>;
+    constexpr int all_keys = S::heads * S::key;
+    Queue& queue = call.queue();
+    const Shape& shape = call.shape();
+    const auto operands = D::operands(call);
+    const auto rows = [](const auto& view) { return t::Results{view.data, static_cast<std::size_t>(view.stride)}; };
+    t::Gradients to{rows(call.template out<0>()), rows(call.template out<1>()), rows(call.template out<2>()), {}};
+    t::SharedGradients shared{};
+    if constexpr (W::decay && S::decay_per_token) to.decay = rows(call.template out<3>());
+    if constexpr (W::decay && !S::decay_per_token) shared.decay = queue.take_for_aside<float>(shape.batch * all_keys);
+    if constexpr (W::bonus) shared.bonus = queue.take_for_aside<float>(shape.batch * all_keys);
+    const int heads = static_cast<int>(shape.batch) * S::heads;
+    const int states = t::tiles(shape.length) - 1;
+    queue.launch("the gradients of the tiles of a linear recurrence",
+                 t::gradients<S, W, std::remove_const_t<decltype(operands)>>, t::grid<S>(shape), dim3(t::threads), 0,
+                 operands, t::States{queue.take<uint4>(Index{heads} * states * 32), states}, to, shared, heads,
+                 static_cast<int>(shape.length), C::node.number[ops::linear_recurrence::scale]);
+    add_shared<S, W>(call, shape.batch, shared.decay, shared.bonus);
+  }
+
   template <class D, class C>
   static void chunked(const C& call) {
     namespace c = recurrence_chunks;
@@ -213,7 +260,7 @@ private:
     namespace a = ops::linear_recurrence;
     using S = typename D::S;
     using T = typename D::T;
-    using W = d::Wanted<C::node.attribute[a::decay_gradient] != 0, C::node.attribute[a::bonus_gradient] != 0>;
+    using W = WantedOf<C>;
     using G = d::GradientGrid<S, W, T>;
     using Pair = typename G::Pair;
     using P = typename Pair::P;
@@ -255,17 +302,24 @@ private:
                  dim3(static_cast<unsigned>(G::blocks(batch)), G::tasks), dim3(G::threads), 0, D::operands(call), to,
                  value_to, checkpoints, key_blocks, value_blocks, length, C::node.number[a::scale]);
 
-    if constexpr (W::decay && !Pair::decay_rows)
-      add_decays<S>(sums_aside(call, 3), {to.all_decays, all_keys}, rows, call.template out<3>().data);
-    if constexpr (W::bonus)
-      add_row_sums<float>(sums_aside(call, W::decay ? 4 : 3), {to.bonus, all_keys}, rows, all_keys,
-                          call.template out<(W::decay ? 4 : 3)>().data);
+    add_shared<S, W>(call, rows, to.all_decays, to.bonus);
     d::add_up<typename Pair::Result, P::slices, shared>(queue, to.query, d_query, tokens, key_width);
     d::add_up<typename Pair::Result, P::slices, shared>(queue, to.key, d_key, tokens, key_width);
     d::add_up<ValueResult, value_slices, 1>(queue, value_to, d_value, tokens, S::heads * S::value);
     if constexpr (Pair::decay_rows)
       d::add_up<typename Pair::DecayResult, decay_parts, 1>(queue, to.log_decay, call.template out<3>(), tokens,
                                                             C::template output<3>().width);
+  }
+
+  /// Adds up the gradients of what all tokens share: `rows` of (heads, key channels).
+  template <class S, class W, class C>
+  static void add_shared(const C& call, Index rows, const float* decays, const float* bonus) {
+    constexpr int all_keys = S::heads * S::key;
+    if constexpr (W::decay && !S::decay_per_token)
+      add_decays<S>(sums_aside(call, 3), {decays, all_keys}, rows, call.template out<3>().data);
+    if constexpr (W::bonus)
+      add_row_sums<float>(sums_aside(call, W::decay ? 4 : 3), {bonus, all_keys}, rows, all_keys,
+                          call.template out<(W::decay ? 4 : 3)>().data);
   }
 
   /// Gradients of decays that all tokens share: sums over sequences, and over the channels of a head.

@@ -61,14 +61,13 @@ struct Factors {
   Square after;   ///< behind this one to the last of the block
   Square all;     ///< of the block
 
-  /// Of blocks of one token.
-  __device__ explicit Factors(const Left<16>& log_decay) {
-    const Square a = unpacked(log_decay);
+  /// Of blocks of one token. With a bonus queries see the state from before their own token: `before` ends ahead of it.
+  __device__ explicit Factors(const Square& log_decay, bool bonus = false) {
 #pragma unroll
     for (int e = 0; e < 8; ++e) {
-      before.value[e] = tensor::power_of_two(1.44269504f * a.value[e]);
+      all.value[e] = tensor::power_of_two(1.44269504f * log_decay.value[e]);
+      before.value[e] = bonus ? 1.0f : all.value[e];
       after.value[e] = 1;
-      all.value[e] = before.value[e];
     }
   }
 

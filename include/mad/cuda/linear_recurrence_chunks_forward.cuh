@@ -156,7 +156,7 @@ __device__ inline Left<16> multiply_slab(Slab<S, 1>& now, Exchange& exchange, co
   } else {
     const Square q = unpacked(query);
     const Square k = unpacked(now.key.template left<16>(at.own, 0));
-    Factors f(now.decay.template left<16>(at.own, 0));
+    Factors f(unpacked(now.decay.template left<16>(at.own, 0)));
 #pragma unroll
     for (int e = 0; e < 8; ++e) pairs.same[e / 2 % 2] += q.value[e] * k.value[e];
     add_pairs<0>(pairs.own, weighed(InWarp<0>(), q, k, f));

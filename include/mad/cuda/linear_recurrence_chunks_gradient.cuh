@@ -42,31 +42,16 @@ struct Gradients {
   Results query, key, value, decay;
 };
 
-/// D of a warp's tokens with those of the chunk, its transpose where the warp's are the earlier ones.
-struct ValuePairs {
+/// D of a warp's tokens with each other.
+struct OwnValuePairs {
   Left<16> own;             ///< D for s <= t, otherwise 0
   Left<16> own_transposed;  ///< D for t >= s, otherwise 0
   Left<16> of_bit[4];       ///< D + its transpose, off the diagonal, by the bit that pairs belong to
   float same[2];            ///< D[t,t] of the lane's rows
-  Left<16> near, far[2];
 
-  template <int Width>
-  __device__ ValuePairs(Tile<chunk, Width>& values, Tile<chunk, Width>& gradients, const WarpTokens& at) {
+  /// From all products of outputs' gradients with values, and their transpose.
+  __device__ void split(Square d, Square d_transposed) {
     const Lane lane;
-    auto& near_left = at.near_late ? gradients : values;
-    auto& near_right = at.near_late ? values : gradients;
-    auto& far_left = at.far_late ? gradients : values;
-    auto& far_right = at.far_late ? values : gradients;
-    Square d, d_transposed, d_near, d_far[2];
-#pragma unroll
-    for (int c = 0; c < Width; c += 16) {
-      multiply_add(d, gradients.template left<16>(at.own, c), rights_of_rows(values, at.own, c));
-      multiply_add(d_transposed, values.template left<16>(at.own, c), rights_of_rows(gradients, at.own, c));
-      multiply_add(d_near, near_left.template left<16>(at.own, c), rights_of_rows(near_right, at.near, c));
-      const Left<16> left = far_left.template left<16>(at.own, c);
-#pragma unroll
-      for (int j = 0; j < 2; ++j) multiply_add(d_far[j], left, rights_of_rows(far_right, at.far + j * 16, c));
-    }
     float diagonal[2]{};
     Square both;
 #pragma unroll
@@ -87,15 +72,40 @@ struct ValuePairs {
     of_bit[1] = entries<1>(symmetric);
     of_bit[2] = entries<2>(symmetric);
     of_bit[3] = entries<3>(symmetric);
+  }
+};
+
+/// D of a warp's tokens with those of the chunk, its transpose where the warp's are the earlier ones.
+struct ValuePairs : OwnValuePairs {
+  Left<16> near, far[2];
+
+  template <int Width>
+  __device__ ValuePairs(Tile<chunk, Width>& values, Tile<chunk, Width>& gradients, const WarpTokens& at) {
+    auto& near_left = at.near_late ? gradients : values;
+    auto& near_right = at.near_late ? values : gradients;
+    auto& far_left = at.far_late ? gradients : values;
+    auto& far_right = at.far_late ? values : gradients;
+    Square d, d_transposed, d_near, d_far[2];
+#pragma unroll
+    for (int c = 0; c < Width; c += 16) {
+      multiply_add(d, gradients.template left<16>(at.own, c), rights_of_rows(values, at.own, c));
+      multiply_add(d_transposed, values.template left<16>(at.own, c), rights_of_rows(gradients, at.own, c));
+      multiply_add(d_near, near_left.template left<16>(at.own, c), rights_of_rows(near_right, at.near, c));
+      const Left<16> left = far_left.template left<16>(at.own, c);
+#pragma unroll
+      for (int j = 0; j < 2; ++j) multiply_add(d_far[j], left, rights_of_rows(far_right, at.far + j * 16, c));
+    }
+    split(d, d_transposed);
     near = rounded(d_near);
     far[0] = rounded(d_far[0]);
     far[1] = rounded(d_far[1]);
   }
 };
 
-/// The gradients of a slab of a warp's queries, keys and log decays: of the last the terms that are summed over tokens.
+/// The gradients of a slab of a warp's queries, keys and log decays: of the last the terms that are summed over tokens,
+/// and those of them that queries have.
 struct SlabGradients {
-  Square query, key, decay;
+  Square query, key, decay, of_queries;
 
   /// Adds what tokens get that were weighed to x: y.
   template <class Place>
@@ -104,6 +114,7 @@ struct SlabGradients {
     place(
         [&](int e) {
           decay.value[e] += r.value[e] * y.value[e];
+          of_queries.value[e] += r.value[e] * y.value[e];
           query.value[e] += f.before.value[e] * y.value[e];
         },
         [&](int e) {
@@ -216,7 +227,7 @@ private:
     Exchange& exchange = memory_.exchange;
     const Square q = unpacked(now.query.template left<16>(at_.own, 0));
     const Square k = unpacked(now.key.template left<16>(at_.own, 0));
-    Factors f(now.decay.template left<16>(at_.own, 0));
+    Factors f(unpacked(now.decay.template left<16>(at_.own, 0)));
 #pragma unroll
     for (int e = 0; e < 8; ++e) {
       pairs_.same[e / 2 % 2] += q.value[e] * k.value[e];

@@ -80,6 +80,7 @@ public:
   /// The selected batch: its metrics, and with `train` the gradient of its mean loss, in `gradients()`. Fills what \p n
   /// leaves open. `begin` has run.
   void run(Queue& queue, const Weights<P>& w, const CrossEntropy<Activation>& n, bool train) {
+    queue.begin_aside();  // from here on it is recorded with this one
     for (Index first = 0; first < shape_.batch; first += most_) {
       const Index sequences = std::min(most_, shape_.batch - first);
       const Part part{first, sequences, first == 0, first + sequences == shape_.batch};
@@ -90,6 +91,7 @@ public:
       else
         queue.wait_for(queue.side());
     }
+    queue.wait_for_parameters();
   }
 
 private:
@@ -118,8 +120,8 @@ private:
 
   /// What the logits of a part are made of.
   void forward(Queue& queue, const Weights<P>& w, const Part& part) const {
-    // What parameters alone determine is computed aside, one block ahead: many small kernels. All parts read it.
-    std::size_t ahead = part.is_first ? start_prologue(queue, queue.begin_aside(), w, 0) : stages_.size();
+    // What parameters alone determine is computed beside, one block ahead: many small kernels. All parts read it.
+    std::size_t ahead = part.is_first ? start_prologue(queue, w, 0) : stages_.size();
     const Index width = a_.width;
     const Shape shape = of(shape_, part.sequences);
     const Shape head_shape = of(head_shape_, part.sequences);
@@ -131,9 +133,9 @@ private:
         pool_forward<Activation>(queue, shape, head_shape, o_.pooling, width, encoded_, w.sinusoids, stages_[i].x);
       }
       run_phase(queue, w, stages_[i], part.sequences, Phase::forward);
-      if (i == ahead) ahead = start_prologue(queue, queue.side(), w, i + 1);
+      if (i == ahead) ahead = start_prologue(queue, w, i + 1);
     }
-    if (part.is_first) queue.wait_for(queue.side());  // a prologue that no step of the forward pass reads
+    if (part.is_first) queue.wait_for_group(queue.group() - 1);  // a prologue that no step of the forward pass reads
   }
 
   /// Logits and losses of the last `forward`, and with `train` the gradients of the logits and of what they are made
@@ -206,10 +208,7 @@ private:
         pool_backward<Activation>(queue, shape, head_shape, o_.pooling, width, dy_, dx_);
         next();
       }
-      if (has_epilogue && !at_once) {
-        side.wait_for(queue);
-        run_phase(side, w, stages_[i], part.sequences, Phase::epilogue);
-      }
+      if (has_epilogue && !at_once) run_phase(queue, w, stages_[i], part.sequences, Phase::epilogue);
       if (i + 1 < stages_.size()) queue.end_group_aside();  // the head's gradients go along with the last layer's
     }
     queue.release();
@@ -227,13 +226,14 @@ private:
             table(layout_.cls_token)};
   }
 
-  /// Starts the next prologue from stage i on in \p side; returns the stage it belongs to, or one that does not exist.
-  /// The steps that read its values wait for it. Nothing that \p queue computes is read by it.
-  std::size_t start_prologue(Queue& queue, Queue& side, const Weights<P>& w, std::size_t i) const {
+  /// Starts the next prologue from stage i on beside; returns the stage it belongs to, or one that does not exist. The
+  /// steps that read its values wait for it. Nothing that \p queue computes in this pass is read by it.
+  std::size_t start_prologue(Queue& queue, const Weights<P>& w, std::size_t i) const {
+    const bool is_first = i == 0;
     while (i < stages_.size() && !stages_[i].block->arenas->has_prologue) ++i;
     if (i == stages_.size()) return i;
     const Stage& stage = stages_[i];
-    run_phase(side, w, stage, most_, Phase::prologue);
+    run_phase(is_first ? queue.begin_for_parameters() : queue.for_parameters(), w, stage, most_, Phase::prologue);
     for (int d = 0; d < domain_count; ++d) {
       const auto domain = static_cast<Domain>(d);
       const std::byte* begin = stage.context.arena[static_cast<int>(Space::prologue)][d];
@@ -242,7 +242,7 @@ private:
       if (bytes > 0) queue.reserve_aside({begin, begin + bytes}, true);
     }
     for (const std::byte* begin : stage.prepared) queue.reserve_aside({begin, begin + 1}, true);
-    queue.end_group_aside();
+    queue.end_group_for_parameters();
     return i;
   }
 

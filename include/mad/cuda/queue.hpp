@@ -7,11 +7,13 @@
 #include <mad/cuda/grouped_product.hpp>
 #include <mad/cuda/memory.hpp>
 #include <mad/cuda/weight_gradient.hpp>
+#include <mad/cuda/workspace.hpp>
 
 #include <algorithm>
 #include <array>
 #include <memory>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 namespace mad::cuda {
@@ -30,13 +32,14 @@ struct Bytes {
 /// CUDA graph, where nothing may be allocated.
 class Queue {
 public:
-  explicit Queue(int multiprocessors) : Queue(multiprocessors, true) {}
+  explicit Queue(int multiprocessors) : Queue(multiprocessors, Rank::first) {}
   Queue(const Queue&) = delete;
   Queue& operator=(const Queue&) = delete;
   ~Queue() {
     const auto device = hold_device();
     cublasLtDestroy(products_);
     cudaEventDestroy(reached_);
+    cudaEventDestroy(accumulated_);
     for (cudaEvent_t mark : marks_)
       if (mark != nullptr) cudaEventDestroy(mark);
     cudaStreamDestroy(stream_);
@@ -44,19 +47,49 @@ public:
 
   /// A second queue for work that need not keep the first one waiting. It is rehearsed with it.
   Queue& side() { return *side_; }
+  /// A third queue, for what parameters alone determine and for the gradients of that: many small kernels, which come
+  /// before all others where there is room. What comes next in it waits for all that is in this one by now.
+  Queue& begin_for_parameters() {
+    if (side_ == nullptr) return *this;
+    if (for_parameters_ == nullptr) {
+      for_parameters_.reset(new Queue(multiprocessors_, Rank::small));
+      for_parameters_->rehearsing_ = rehearsing_;
+    }
+    for_parameters_in_use_ = true;
+    for_parameters_->wait_for(*this);
+    return *for_parameters_;
+  }
+  /// The same queue once more, for work that needs to wait for nothing else.
+  Queue& for_parameters() { return for_parameters_ != nullptr ? *for_parameters_ : *this; }
+  /// What comes next in this queue waits for all that is in the queue for parameters.
+  void wait_for_parameters() {
+    if (std::exchange(for_parameters_in_use_, false)) wait_for(*for_parameters_);
+  }
   /// The side queue, for work that waits for all that is in this one by now. A side queue's is itself.
   Queue& begin_aside() {
     if (side_ == nullptr) return *this;
+    side_->mark_accumulated();
     side_->wait_for(*this);
     side_->release();
     return *side_;
+  }
+  /// Notes that what was put into this side queue last adds to what an epilogue reads.
+  void accumulates() { accumulates_ = true; }
+  /// What comes next in this queue waits for all of that which a side queue has by now, and for nothing else there.
+  void wait_for_accumulated(Queue& side) {
+    if (side.deferred_.accumulate || side.exact_deferred_.accumulate) side.start_own();
+    side.mark_accumulated();
+    if (!std::exchange(side.has_accumulated_, false) || rehearsing_) return;
+    check(cudaStreamWaitEvent(stream_, side.accumulated_, 0), "wait for a place in another stream");
   }
   /// Gradients of weights and biases, sums over \p rows rows, that are deferred: `start` is to start them all together,
   /// before anything waits for this queue and at the latest when `start_deferred` is called.
   template <class T>
   std::vector<WeightGradientOf<T>>& defer(Index rows, void (*start)(Queue&, const DeferredGradients<T>&)) {
     DeferredGradients<T>& d = deferred<T>();
+    const bool accumulates = accumulates_;
     if (rows != d.rows) start_all(d);
+    d.accumulate = d.accumulate || accumulates;
     d.rows = rows;
     d.start = start;
     return d.gradients;
@@ -83,8 +116,9 @@ public:
   void wait_for(Queue& other) {
     other.start_own();
     if (&other == side_.get()) {
-      waited_ = group_ - 1;
+      wait_for_group(group_ - 1);  // which may be in the queue for parameters
       reserved_.clear();
+      side_->accumulates_ = side_->has_accumulated_ = false;  // all that waits for this queue waits for it, too
       for (Handed& h : handed_) h.memory.release();
     }
     if (rehearsing_) return;
@@ -95,22 +129,20 @@ public:
   /// Ends a group of work in the side queue, such as a layer's: from now on this queue can wait for it without waiting
   /// for what comes after it there.
   void end_group_aside() {
-    if (side_ == nullptr) return;
-    side_->start_own();
-    if (!rehearsing_) check(cudaEventRecord(mark_of(group_), side_->stream_), "mark a place in a stream");
-    ++group_;
-    // Its mark is about to be used for the new group.
-    wait_for_group(group_ - static_cast<int>(marks_.size()));
+    if (side_ != nullptr) end_group(*side_);
+  }
+  /// The same for a group that is in the queue for parameters, and there alone.
+  void end_group_for_parameters() {
+    if (side_ != nullptr) end_group(for_parameters());
   }
   /// The group of the work that is put into the side queue now.
   int group() const { return group_; }
   /// What comes next in this queue waits for the groups up to this one. For the present group that is all there is.
   void wait_for_group(int group) {
     if (group == group_) return wait_for(*side_);
-    if (group <= waited_) return;
-    waited_ = group;
+    for (; waited_ < group; ++waited_)
+      if (!rehearsing_) check(cudaStreamWaitEvent(stream_, mark_of(waited_ + 1), 0), "wait for another stream");
     std::erase_if(reserved_, [&](const Reserved& r) { return r.group <= group; });
-    if (!rehearsing_) check(cudaStreamWaitEvent(stream_, mark_of(group), 0), "wait for another stream");
   }
 
   /// Notes memory that work in the side queue reads, or else writes, until this queue has waited for it.
@@ -140,12 +172,13 @@ public:
     forget();
     rehearsing_ = true;
     if (side_ != nullptr) side_->begin_rehearsal();
+    if (for_parameters_ != nullptr) for_parameters_->begin_rehearsal();
   }
   /// Drops what a recording that failed has left: gradients and products that were to come, and memory that was noted.
   void forget() {
     put_off_.products.clear();
-    deferred_.gradients.clear();
-    exact_deferred_.gradients.clear();
+    deferred_ = {};
+    exact_deferred_ = {};
     reserved_.clear();
     group_ = 0;
     waited_ = -1;
@@ -153,11 +186,15 @@ public:
       h.group = -1;
       h.memory.release();
     }
+    accumulates_ = has_accumulated_ = false;
+    for_parameters_in_use_ = false;
     if (side_ != nullptr) side_->forget();
+    if (for_parameters_ != nullptr) for_parameters_->forget();
   }
   void allocate_workspace() {
     rehearsing_ = false;
     if (side_ != nullptr) side_->allocate_workspace();
+    if (for_parameters_ != nullptr) for_parameters_->allocate_workspace();
     workspace_.allocate();
     // A group finds its turn taken by another one when passes are recorded in another order.
     handed_[0].memory.want(handed_[1].memory.demand());
@@ -246,7 +283,9 @@ public:
 private:
   static constexpr Index counter_count = 1 << 14;
 
-  Queue(int multiprocessors, bool with_side) : multiprocessors_(multiprocessors) {
+  enum class Rank { first, aside, small };
+
+  Queue(int multiprocessors, Rank rank) : multiprocessors_(multiprocessors) {
     const auto device = hold_device();
     int device_index = 0;
     check(cudaGetDevice(&device_index), "ask which device is used");
@@ -255,40 +294,22 @@ private:
     int last = 0;
     int first = 0;
     check(cudaDeviceGetStreamPriorityRange(&last, &first), "ask for the priorities of streams");
-    check(cudaStreamCreateWithPriority(&stream_, cudaStreamNonBlocking, with_side ? first : last), "create a stream");
+    const int middle = last - first > 1 ? first + 1 : first;  // the smaller, the sooner
+    check(cudaStreamCreateWithPriority(&stream_, cudaStreamNonBlocking,
+                                       rank == Rank::first   ? middle
+                                       : rank == Rank::aside ? last
+                                                             : first),
+          "create a stream");
     check(cudaEventCreateWithFlags(&reached_, cudaEventDisableTiming), "create an event");
+    check(cudaEventCreateWithFlags(&accumulated_, cudaEventDisableTiming), "create an event");
     check(cublasLtCreate(&products_), "start cuBLASLt");
     counters_ = Buffer<int>(counter_count, "counters");
     check(cudaMemsetAsync(counters_.data(), 0, counters_.bytes(), stream_), "clear counters");
-    if (!with_side) return;
+    if (rank != Rank::first) return;
     for (cudaEvent_t& mark : marks_) check(cudaEventCreateWithFlags(&mark, cudaEventDisableTiming), "create an event");
-    side_.reset(new Queue(multiprocessors, false));
+    side_.reset(new Queue(multiprocessors, Rank::aside));
   }
 
-  /// Memory that is cut off piece by piece and given back at once.
-  class Workspace {
-  public:
-    template <class T>
-    T* take(Index count, bool rehearsing) {
-      const Index begin = used_;
-      used_ += (count * static_cast<Index>(sizeof(T)) + 255) / 256 * 256;
-      demand_ = std::max(demand_, used_);
-      if (rehearsing) return nullptr;
-      if (used_ > memory_.size()) throw Error("CUDA: a kernel wants more workspace than it did in the rehearsal");
-      return reinterpret_cast<T*>(memory_.data() + begin);
-    }
-    void release() { used_ = 0; }
-    Index demand() const { return demand_; }
-    void want(Index bytes) { demand_ = std::max(demand_, bytes); }
-    void allocate() {
-      if (memory_.size() < demand_) memory_ = Buffer<std::byte>(demand_, "the kernels' workspace");
-    }
-
-  private:
-    Buffer<std::byte> memory_;
-    Index used_ = 0;
-    Index demand_ = 0;
-  };
   struct Reserved {
     Bytes bytes;
     bool written;
@@ -311,12 +332,26 @@ private:
     else
       return deferred_;
   }
+  void mark_accumulated() {
+    if (!std::exchange(accumulates_, false)) return;
+    has_accumulated_ = true;
+    if (!rehearsing_) check(cudaEventRecord(accumulated_, stream_), "mark a place in a stream");
+  }
+  void end_group(Queue& of) {
+    of.start_own();
+    if (!rehearsing_) check(cudaEventRecord(mark_of(group_), of.stream_), "mark a place in a stream");
+    ++group_;
+    // Its mark is about to be used for the new group.
+    wait_for_group(group_ - static_cast<int>(marks_.size()));
+  }
   template <class T>
   void start_all(DeferredGradients<T>& d) {
     if (d.gradients.empty()) return;
+    mark_accumulated();
     release();
     d.start(*this, d);
     d.gradients.clear();
+    accumulates_ = std::exchange(d.accumulate, false);
   }
   void start_own() {
     start_all(deferred_);
@@ -336,11 +371,16 @@ private:
   int shared_memory_per_block_ = 0;
   cudaStream_t stream_ = nullptr;
   cudaEvent_t reached_ = nullptr;
-  std::array<cudaEvent_t, 4> marks_{};  ///< ends of the last groups of the side queue
+  cudaEvent_t accumulated_ = nullptr;
+  bool accumulates_ = false;
+  bool has_accumulated_ = false;        ///< `accumulated_` is marked, and nothing has waited for it
+  std::array<cudaEvent_t, 4> marks_{};  ///< ends of the last groups aside
   int group_ = 0;
   int waited_ = -1;  ///< the last group that this queue has waited for
   cublasLtHandle_t products_ = nullptr;
   std::unique_ptr<Queue> side_;
+  std::unique_ptr<Queue> for_parameters_;
+  bool for_parameters_in_use_ = false;
   std::vector<Reserved> reserved_;
   DeferredGradients<BFloat16> deferred_;
   DeferredGradients<float> exact_deferred_;

@@ -211,9 +211,8 @@ void bring_products_forward(const Context<P>& context, const StepCode<P>* code, 
   }
 }
 
-/// The step before which the epilogue starts, in the second queue: the first after all that add to what it reads, or
-/// where a later one must wait for all that is in that queue by then, this one, since it would wait for the epilogue
-/// too.
+/// The step before which the epilogue starts: the first after all that add to what it reads, or where a later one must
+/// wait for all that is in the second queue by then, this one, since the epilogue may have to go there.
 template <class P>
 int epilogue_begin(const Context<P>& context, const StepCode<P>* code, int next, int end) {
   for (int s = next; s < end; ++s)
@@ -224,30 +223,66 @@ int epilogue_begin(const Context<P>& context, const StepCode<P>* code, int next,
   return next;
 }
 
+/// True if steps [first, behind) of an epilogue have nothing to do with what is aside, but for what it adds to
+/// accumulators, nor write what steps [next, end) of the backward phase write, which are still to come.
+template <class P>
+bool is_apart(const Context<P>& context, const StepCode<P>* code, int first, int behind, int next, int end) {
+  for (int e = first; e < behind; ++e) {
+    const PendingStep<P> step{context, code[e]};
+    for (const Place& place : step.read())
+      if (place.space != Space::registers && place.space != Space::accumulator &&
+          context.queue->reserving_group(bytes_of(context, place), false) >= 0)
+        return false;
+    for (const Place& place : step.written()) {
+      if (place.space == Space::registers) continue;
+      const Bytes bytes = bytes_of(context, place);
+      if (context.queue->reserving_group(bytes, true) >= 0) return false;
+      for (int s = next; s < end; ++s)
+        for (const Place& other : PendingStep<P>{context, code[s]}.written())
+          if (other.space != Space::registers && put_off_detail::meet(bytes, bytes_of(context, other))) return false;
+    }
+  }
+  return true;
+}
+
 }  // namespace step_detail
+
+/// Puts the epilogue of a layer into the queue for parameters, or if it cannot be told apart from what is aside, into
+/// the side queue. Steps [next, end) of the backward phase are still to come.
+template <class Low, class P>
+void start_epilogue(const Context<P>& context, int next, int end) {
+  constexpr int first = Low::steps.phase_begin[static_cast<int>(Phase::epilogue)];
+  constexpr int behind = Low::steps.phase_begin[static_cast<int>(Phase::epilogue) + 1];
+  const StepCode<P>* code = step_detail::Steps<Low, P>::code;
+  Queue& queue = *context.queue;
+  queue.start_products();
+  const bool is_apart = step_detail::is_apart(context, code, first, behind, next, end);
+  Context<P> aside = context;
+  if (is_apart) {
+    aside.queue = &queue.begin_for_parameters();
+    aside.queue->wait_for_accumulated(queue.side());
+  } else {
+    queue.start_deferred();
+    aside.queue = &queue.begin_aside();
+  }
+  for (int s = first; s < behind; ++s) PendingStep<P>{aside, code[s]}.run();
+  aside.queue->start_deferred();
+  // Little comes behind the first layer: what gradients are known by now start ahead of the others.
+  if (next < end) queue.start_deferred();
+  if (is_apart) return;
+  // Gradients that it adds to may be added to here, too.
+  for (int s = first; s < behind; ++s)
+    for (const Place& place : PendingStep<P>{context, code[s]}.written())
+      if (place.space == Space::parameter_gradient) queue.reserve_aside(bytes_of(context, place), true);
+}
 
 /// Puts a phase of a layer into the queue.
 template <class Low, Phase Which, class P>
 void run_phase(const Context<P>& context) {
   constexpr int begin = Low::steps.phase_begin[static_cast<int>(Which)];
   constexpr int end = Low::steps.phase_begin[static_cast<int>(Which) + 1];
+  if constexpr (Which == Phase::epilogue) return start_epilogue<Low>(context, begin, begin);
   const StepCode<P>* code = step_detail::Steps<Low, P>::code;
-  const auto start_epilogue = [&] {
-    if constexpr (Which == Phase::backward) {
-      Context<P> aside = context;
-      aside.queue = &context.queue->side();
-      context.queue->start_products();
-      aside.queue->start_deferred();
-      aside.queue->wait_for(*context.queue);
-      run_phase<Low, Phase::epilogue>(aside);
-      // Gradients that it adds to may be added to here, too.
-      constexpr int first = Low::steps.phase_begin[static_cast<int>(Phase::epilogue)];
-      constexpr int behind = Low::steps.phase_begin[static_cast<int>(Phase::epilogue) + 1];
-      for (int s = first; s < behind; ++s)
-        for (const Place& place : PendingStep<P>{context, code[s]}.written())
-          if (place.space == Space::parameter_gradient) context.queue->reserve_aside(bytes_of(context, place), true);
-    }
-  };
   // Gradients that were put off start when the last of them is known, ahead of what else goes aside.
   int last_aside = begin - 1;
   for (int s = begin; s < end; ++s)
@@ -259,15 +294,14 @@ void run_phase(const Context<P>& context) {
     const PendingStep<P> step{context, code[s]};
     const bool now = pending && step_detail::epilogue_begin(context, code, s, end) == s;
     step.wait();
-    if (now) start_epilogue();
+    if (now) start_epilogue<Low>(context, s, end);
     if (now) pending = false;
     if (step.needs_products()) step_detail::bring_products_forward(context, code, s, end, done);
     step.run();
     if (s == last_aside) context.queue->start_deferred();
   }
   context.queue->start_products();
-  if (pending) start_epilogue();
-  if constexpr (Which == Phase::epilogue) context.queue->start_deferred();
+  if (pending) start_epilogue<Low>(context, end, end);
 }
 
 }  // namespace mad::cuda

@@ -43,6 +43,7 @@ template <class T>
 struct DeferredGradients {
   std::vector<WeightGradientOf<T>> gradients;
   Index rows = 0;
+  bool accumulate = false;  ///< some go to what an epilogue reads
   void (*start)(Queue& queue, const DeferredGradients& deferred) = nullptr;
 };
 

@@ -10,10 +10,9 @@ TEST_CASE("a mixture of experts on the device agrees with the CPU") {
   compare_shapes<DenseMoeNet, 64, Norm::layer_norm>();
 }
 
-// Products of sums over channels: rounding nothing but the parameters to bfloat16 already changes the gradients as
-// much.
+// Products of sums over channels magnify what activations lose in bfloat16.
 TEST_CASE("Hyena experts on the device agree with the CPU") {
-  compare_shapes<DenseHyenaExpertsNet, 32, Norm::rms_norm>(6e-2);
+  compare_shapes<DenseHyenaExpertsNet, 32, Norm::rms_norm>(4e-2);
 }
 
 // Rounding to bfloat16 changes which scores are the largest, and with it everything: routes are compared in fp32 only.

@@ -25,6 +25,14 @@ void compare_chunks() {
     compare<Net, Width, Norm::layer_norm>({.precision = Precision::mixed, .batch = 1, .length = length});
 }
 
+/// ... and those of narrow heads tiles of 16.
+template <class Net>
+void compare_tiles() {
+  if (no_device()) return;
+  for (const Index length : {15, 16, 17, 31, 32, 33, 48})
+    compare<Net, 64, Norm::layer_norm>({.precision = Precision::mixed, .batch = 3, .length = length});
+}
+
 }  // namespace
 
 TEST_CASE("gated linear attention on the device agrees with the CPU") {
@@ -37,7 +45,9 @@ TEST_CASE("RetNet on the device agrees with the CPU") { compare_exactly<Retentio
 
 TEST_CASE("the time mixer of RWKV-5 on the device agrees with the CPU") { compare_exactly<EagleAlone>(); }
 
-TEST_CASE("the time mixer of RWKV-6 on the device agrees with the CPU") { compare_exactly<FinchAlone>(); }
+TEST_CASE("the time mixer of RWKV-6 on the device agrees with the CPU") {
+  compare_shapes<FinchAlone, 64, Norm::layer_norm>();
+}
 
 TEST_CASE("recurrences with bonus and shared decays on the device agree with the CPU") {
   compare_shapes<PlainRecurrencesAlone, 64, Norm::layer_norm>();
@@ -67,6 +77,16 @@ TEST_CASE("recurrences of wide states and strong decays on the device agree with
   compare_shapes<WideRecurrencesAlone, 64, Norm::layer_norm>();
 }
 
+TEST_CASE("recurrences of narrow heads and strong decays on the device agree with the CPU") {
+  compare_shapes<NarrowRecurrencesAlone, 64, Norm::layer_norm>();
+}
+
+TEST_CASE("recurrences in tiles of every length on the device agree with the CPU") {
+  compare_tiles<NarrowRecurrencesAlone>();
+  compare_tiles<PlainRecurrencesAlone>();
+  compare_tiles<NormalisedAlone>();
+}
+
 TEST_CASE("recurrences in chunks of every length on the device agree with the CPU") {
   compare_chunks<WideLinearAlone, 128>();
   compare_chunks<WideGatedAlone, 128>();
@@ -78,6 +98,7 @@ TEST_CASE("recurrences over long sequences on the device agree with the CPU") {
   for (const Precision precision : {Precision::exact, Precision::mixed}) {
     compare<NormalisedAlone, 64, Norm::layer_norm>({.precision = precision, .batch = 2, .length = 1030});
     compare<PlainRecurrencesAlone, 64, Norm::layer_norm>({.precision = precision, .batch = 1, .length = 1021});
+    compare<NarrowRecurrencesAlone, 64, Norm::layer_norm>({.precision = precision, .batch = 1, .length = 1027});
     compare<WideLinearAlone, 128, Norm::layer_norm>({.precision = precision, .batch = 1, .length = 1025});
     compare<WideGatedAlone, 128, Norm::layer_norm>({.precision = precision, .batch = 1, .length = 1022});
   }

@@ -63,6 +63,24 @@ struct WideRecurrences {
   }
 };
 
+/// Narrow heads whose keys and values are no multiples of 8 or 4 columns: decays of tokens and channels, of which half
+/// the heads have mild ones and half such that little is left after one token, with and without a bonus, and none.
+struct NarrowRecurrences {
+  static constexpr std::string_view name = "narrow-recurrences";
+  static constexpr Value forward(Value x) {
+    const Value q = linear(x, 24, "q_proj");
+    const Value k = linear(x, 24, "k_proj");
+    const Value v = linear(x, 40, "v_proj");
+    const Value decay = softplus(linear(x, 24, "decay_proj"));
+    const Value log_decay = concat(slice(decay, 0, 12) * -0.1, slice(decay, 12, 12) * -8.0);
+    const Value u = parameter(x, "bonus", {.dims = {24}, .rank = 1, .initial = Initial::constant(0.5)});
+    const Value forgetful = linear_recurrence(q, k, v, log_decay, {.heads = 4, .scale = 0.2});
+    const Value finch = linear_recurrence_with_bonus(k, q, v, log_decay, u, {.heads = 4});
+    const Value plain = linear_recurrence(q, k, v, {.heads = 4, .scale = 0.05});
+    return linear(concat(forgetful, finch, plain), x.width(), "out_proj");
+  }
+};
+
 // One layer each: normed heads make gradients sensitive to every rounding before.
 using GatedAlone = Stack<GLA>;
 using ExpandedAlone = Stack<HGRN2>;
@@ -73,6 +91,7 @@ using NormalisedAlone = Stack<EluLinearAttn>;
 using HedgehogAlone = Stack<HedgehogLinearAttn>;
 using GroupedMamba2Alone = Stack<GroupedMamba2>;
 using PlainRecurrencesAlone = Stack<PlainRecurrences>;
+using NarrowRecurrencesAlone = Stack<NarrowRecurrences>;
 using WideLinearAlone = Stack<SingleHeadEluLinearAttn>;
 using WideGatedAlone = Stack<SingleHeadGLA>;
 using WideRecurrencesAlone = Stack<WideRecurrences>;

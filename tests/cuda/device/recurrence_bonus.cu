@@ -15,5 +15,7 @@ template std::unique_ptr<DeviceModel> make_device_model<FinchAlone, 64, Norm::la
                                                                                           std::uint64_t);
 template std::unique_ptr<DeviceModel> make_device_model<PlainRecurrencesAlone, 64, Norm::layer_norm>(
     Precision, const ModelOptions&, std::uint64_t);
+template std::unique_ptr<DeviceModel> make_device_model<NarrowRecurrencesAlone, 64, Norm::layer_norm>(
+    Precision, const ModelOptions&, std::uint64_t);
 
 }  // namespace mad::testing
