@@ -246,7 +246,7 @@ MAD_LITTLE_LAYER(CheapKernels) {
   return linear(shifted, x.width(), "a") * rms_norm_heads(normed, x.width() / 2);
 }
 MAD_LITTLE_LAYER(ConvolutionTwice) {
-  const Value once = short_conv(x, x.width(), 2, "first", false);
+  const Value once = short_conv(x, x.width(), 2, "first", {.bias = false});
   return short_conv(once * x, x.width(), 4, "second") + once;
 }
 

@@ -23,6 +23,7 @@
 #include <mad/cpu/rows_binding.hpp>
 #include <mad/cpu/selective_scan.hpp>
 #include <mad/cpu/short_conv.hpp>
+#include <mad/cpu/short_conv_silu.hpp>
 #include <mad/cpu/short_conv_step.hpp>
 #include <mad/cpu/softmax_binding.hpp>
 #include <mad/cpu/sum.hpp>
@@ -61,8 +62,12 @@ struct Kernel<&ops::short_conv_op> {
     using T = std::remove_const_t<std::remove_pointer_t<decltype(x.data)>>;
     const T* bias = nullptr;
     if constexpr (C::has(2)) bias = call.template in<2>().data;
-    short_conv_forward<kernel, T>(call.shape(), sizes<C>(), x, call.template in<1>().data, bias, call.out(),
-                                  call.workspace());
+    if constexpr (has_silu<C>)
+      short_conv_silu_forward<kernel, T>(call.shape(), sizes<C>(), x, call.template in<1>().data, bias, call.out(),
+                                         call.workspace());
+    else
+      short_conv_forward<kernel, T>(call.shape(), sizes<C>(), x, call.template in<1>().data, bias, call.out(),
+                                    call.workspace());
   }
 
   template <class C, class T>
@@ -75,9 +80,12 @@ struct Kernel<&ops::short_conv_op> {
     if constexpr (C::has(2)) bias = call.template in<2>().data;
     short_conv_step<T>(call.shape().batch, call.shape().max_length, position, sizes<C>(), call.template in<0>(),
                        call.template in<1>().data, bias, call.out(), state, call.workspace());
+    if constexpr (has_silu<C>) silu_rows<T>(call.shape().batch, C::node.width, call.out());
   }
 
 private:
+  template <class C>
+  static constexpr bool has_silu = C::node.attribute[ops::short_conv::silu] != 0;
   template <class C>
   static constexpr ShortConvSizes sizes() {
     return {.channels = C::node.width,
@@ -95,10 +103,16 @@ struct Kernel<&ops::short_conv_gradient_op> {
     using T = std::remove_const_t<std::remove_pointer_t<decltype(dy.data)>>;
     T* d_bias = nullptr;
     if constexpr (C::template is_result<2>()) d_bias = call.template out<2>().data;
-    short_conv_backward<kernel, T>(call.shape(),
-                                   {.channels = C::operand(0).width, .input_width = C::node.width, .kernel = kernel},
-                                   call.template in<1>(), call.template in<2>().data, dy, call.template out<0>(),
-                                   call.template out<1>().data, d_bias, call.workspace());
+    const ShortConvSizes sizes{.channels = C::operand(0).width, .input_width = C::node.width, .kernel = kernel};
+    const T* bias = nullptr;
+    if constexpr (C::has(3)) bias = call.template in<3>().data;
+    if constexpr (C::node.attribute[ops::short_conv::silu] != 0)
+      short_conv_silu_backward<kernel, T>(call.shape(), sizes, call.template in<1>(), call.template in<2>().data, bias,
+                                          dy, call.template out<0>(), call.template out<1>().data, d_bias,
+                                          call.workspace());
+    else
+      short_conv_backward<kernel, T>(call.shape(), sizes, call.template in<1>(), call.template in<2>().data, dy,
+                                     call.template out<0>(), call.template out<1>().data, d_bias, call.workspace());
   }
 };
 

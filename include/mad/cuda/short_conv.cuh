@@ -4,6 +4,7 @@
 /// channels that read them, and walks along a strip of one sequence; what the taps reach back to stays in registers.
 #pragma once
 
+#include <mad/cuda/approximate.cuh>
 #include <mad/cuda/chunk.hpp>
 #include <mad/cuda/context.hpp>
 #include <mad/cuda/row_sum.cuh>
@@ -19,9 +20,11 @@ namespace short_conv_detail {
 inline constexpr int threads = 256;
 
 /// How Channels channels that read Width columns are cut: a thread has N columns, which are read at once, and `groups`
-/// channels for each; if there are more, one round follows the other. Of the taps, W are read at once.
-template <int Taps, int Channels, int Width, int N_, int W>
+/// channels for each; if there are more, one round follows the other. Of the taps, W are read at once. With Silu that
+/// is taken of the sums.
+template <int Taps, int Channels, int Width, int N_, int W, bool Silu = false>
 struct Cut {
+  static constexpr bool silu = Silu;
   static constexpr int taps = Taps;
   static constexpr int channels = Channels;
   static constexpr int width = Width;
@@ -110,6 +113,27 @@ __device__ inline void widen(const Stored<T, N>& stored, float (&x)[N]) {
   }
 }
 
+/// sigmoid(x), as exact as T wants it.
+template <class T>
+__device__ inline float sigmoid(float x) {
+  if constexpr (sizeof(T) == sizeof(float))
+    return 1 / (1 + expf(-x));
+  else
+    return tensor::reciprocal(1 + tensor::power_of_two(-1.44269504f * x));
+}
+
+/// The sums of some columns over the window of a strip.
+template <class C>
+__device__ inline void convolve(const float (&w)[C::columns][C::taps], const float (&shift)[C::columns],
+                                const float (&window)[C::taps][C::columns], float (&sum)[C::columns]) {
+#pragma unroll
+  for (int c = 0; c < C::columns; ++c) {
+    sum[c] = shift[c];
+#pragma unroll
+    for (int j = 0; j < C::taps; ++j) sum[c] += w[c][j] * window[j][c];
+  }
+}
+
 /// Adds up a block's strips: put(row, column, sum) is given the sum over them of what mine(row, c) is in the lane that
 /// has the column, one of the block's Lanes N. All threads of the block take part.
 template <int Rows, int N, int Lanes, int InBlock, int Threads, class Mine, class Put>
@@ -175,12 +199,10 @@ __global__ void __launch_bounds__(threads) forward(const T* x, std::size_t x_str
 #pragma unroll
         for (int g = 0; g < C::groups; ++g) {
           float sum[n];
+          convolve<C>(w[g], shift[g], window, sum);
+          if constexpr (C::silu)
 #pragma unroll
-          for (int c = 0; c < n; ++c) {
-            sum[c] = shift[g][c];
-#pragma unroll
-            for (int j = 0; j < taps; ++j) sum[c] += w[g][c][j] * window[j][c];
-          }
+            for (int c = 0; c < n; ++c) sum[c] *= sigmoid<U>(sum[c]);
           const bool is_group = C::rounds == 1 || round * C::groups + g < C::all_groups;
           if (begin + i < count && is_group) store(to + g * C::width, sum);
         }
@@ -194,15 +216,16 @@ __global__ void __launch_bounds__(threads) forward(const T* x, std::size_t x_str
 }
 
 /// dx[s,i] = sum over c = i mod Width, j of w[c,j] dy[s+(K-1)-j, c]; and the sums over the block's strips
-/// dw[c,j] = sum_s x[s,i] dy[s+(K-1)-j, c], db[c] = sum_s dy[s,c], written to partial (blocks, Channels (K + 1)).
-/// Grid: (strips, columns).
+/// dw[c,j] = sum_s x[s,i] dy[s+(K-1)-j, c], db[c] = sum_s dy[s,c], written to partial (blocks, Channels (K + 1)). With
+/// silu dy counts times its slope at the sums, which are computed again. Grid: (strips, columns).
 template <class C, class T, class U>
 __global__ void __launch_bounds__(threads)
-    backward(const T* dy, std::size_t dy_stride, const U* x, std::size_t x_stride, const float* weight, U* dx,
-             std::size_t dx_stride, float* partial, const Strips strips) {
+    backward(const T* dy, std::size_t dy_stride, const U* x, std::size_t x_stride, const float* weight,
+             const float* bias, U* dx, std::size_t dx_stride, float* partial, const Strips strips) {
   constexpr int n = C::columns;
   constexpr int taps = C::taps;
-  constexpr int step = C::groups == 1 ? 8 : 4;
+  constexpr int step = C::groups == 1 && !C::silu ? 8 : 4;
+  constexpr int ahead = C::silu ? taps - 1 : 0;  // tokens that the inputs are ahead of dx
   __shared__ float sums[C::groups * n][threads];
   const int lane = static_cast<int>(threadIdx.x) % C::lanes;
   const unsigned strip = blockIdx.x * C::strips + threadIdx.x / C::lanes;
@@ -222,40 +245,79 @@ __global__ void __launch_bounds__(threads)
     float w[C::groups][n][taps]{};
     float d_weight[C::groups][n][taps]{};
     float d_bias[C::groups][n]{};
+    float shift[C::groups][n]{};
     float window[C::groups][taps][n];  // dy[s] and the following
+    float inputs[taps][n];             // x[s + ahead - (K-1)] and the following
     int rows[C::groups];               // of dy that there are
     const T* from = dy + round * C::groups * C::width;
+    const U* input_from = x - (taps - 1) * static_cast<std::ptrdiff_t>(x_stride);
+    const auto next_input = [&](int t) {  // that of token t of the strip, from -(K-1) on
+#pragma unroll
+      for (int j = 0; j + 1 < taps; ++j)
+#pragma unroll
+        for (int c = 0; c < n; ++c) inputs[j][c] = inputs[j + 1][c];
+      widen<U>(read<U, n>(input_from, rest > 0 && first + t >= 0 && t < rest), inputs[taps - 1]);
+      input_from += x_stride;
+    };
+    const auto multiply_by_slope = [&](int g, float(&d)[n]) {
+      float sum[n];
+      convolve<C>(w[g], shift[g], inputs, sum);
+#pragma unroll
+      for (int c = 0; c < n; ++c) {
+        const float s = sigmoid<T>(sum[c]);
+        d[c] *= s * (1 + sum[c] * (1 - s));
+      }
+    };
 #pragma unroll
     for (int g = 0; g < C::groups; ++g) {
       const int channel = (round * C::groups + g) * C::width + column;
       rows[g] = C::rounds == 1 || channel < C::channels ? rest : 0;
       if (rows[g] > 0) load_taps<C>(weight + channel * taps, w[g]);
+      if (C::silu && rows[g] > 0 && bias != nullptr)
+#pragma unroll
+        for (int c = 0; c < n; ++c) shift[g][c] = bias[channel + c];
 #pragma unroll
       for (int j = 0; j + 1 < taps; ++j)
         widen<T>(read<T, n>(from + j * dy_stride + g * C::width, j < rows[g]), window[g][j]);
     }
+    if constexpr (C::silu) {
+#pragma unroll
+      for (int t = -(taps - 1); t < 0; ++t) next_input(t);
+#pragma unroll
+      for (int t = 0; t < ahead; ++t) {
+        next_input(t);
+#pragma unroll
+        for (int g = 0; g < C::groups; ++g) multiply_by_slope(g, window[g][t]);
+      }
+    } else {
+      input_from = x;
+    }
     from += (taps - 1) * dy_stride;
-    const U* input_from = x;
     U* to = dx;
     for (int begin = 0; begin < count; begin += step) {
       Stored<T, n> next[step][C::groups];
       Stored<U, n> input[step];
 #pragma unroll
       for (int i = 0; i < step; ++i, from += dy_stride, input_from += x_stride) {
-        input[i] = read<U, n>(input_from, begin + i < count);
+        input[i] = read<U, n>(input_from, begin + i + ahead < (C::silu ? rest : count));
 #pragma unroll
         for (int g = 0; g < C::groups; ++g)
           next[i][g] = read<T, n>(from + g * C::width, begin + i + taps - 1 < rows[g]);
       }
 #pragma unroll
       for (int i = 0; i < step; ++i, to += dx_stride) {
-        float in[n];
         float sum[n]{};
-        widen<U>(input[i], in);
+#pragma unroll
+        for (int j = 0; j + 1 < taps; ++j)
+#pragma unroll
+          for (int c = 0; c < n; ++c) inputs[j][c] = inputs[j + 1][c];
+        widen<U>(input[i], inputs[taps - 1]);
+        const float(&in)[n] = inputs[taps - 1 - ahead];
         if (round > 0 && begin + i < count) load(to, sum);
 #pragma unroll
         for (int g = 0; g < C::groups; ++g) {
           widen<T>(next[i][g], window[g][taps - 1]);
+          if constexpr (C::silu) multiply_by_slope(g, window[g][taps - 1]);
 #pragma unroll
           for (int c = 0; c < n; ++c) {
             d_bias[g][c] += window[g][0][c];  // 0 behind the end of the sequence
@@ -298,7 +360,8 @@ struct Kernel<&ops::short_conv_op> {
     constexpr int chunk = common_chunk<width, C::template in_chunk<0>(), C::template out_chunk<0>()>();
     // Where channels have columns of their own, threads are many rather than long: they have all their tokens at once.
     constexpr int columns = d::columns_of(channels / width, taps, chunk, channels == width ? 16 : 32);
-    using Cut = d::Cut<taps, channels, width, columns, common_chunk<columns * taps, C::template in_chunk<1>()>()>;
+    using Cut = d::Cut<taps, channels, width, columns, common_chunk<columns * taps, C::template in_chunk<1>()>(),
+                       C::node.attribute[ops::short_conv::silu] != 0>;
     using T = typename C::template In<0>;
     using U = typename C::template Out<0>;
     const auto x = call.template in<0>();
@@ -324,7 +387,8 @@ struct Kernel<&ops::short_conv_gradient_op> {
     constexpr int chunk =
         common_chunk<width, C::template in_chunk<0>(), C::template in_chunk<1>(), C::template out_chunk<0>()>();
     constexpr int columns = d::columns_of(channels / width, taps, chunk, 24);
-    using Cut = d::Cut<taps, channels, width, columns, common_chunk<columns * taps, C::template in_chunk<2>()>()>;
+    using Cut = d::Cut<taps, channels, width, columns, common_chunk<columns * taps, C::template in_chunk<2>()>(),
+                       C::node.attribute[ops::short_conv::silu] != 0>;
     using T = typename C::template In<0>;
     using U = typename C::template In<1>;
     static_assert(std::is_same_v<U, typename C::template Out<0>>);
@@ -336,8 +400,10 @@ struct Kernel<&ops::short_conv_gradient_op> {
     const dim3 grid((strips.count + Cut::strips - 1) / Cut::strips, Cut::blocks);
     constexpr Index sums = channels * (taps + 1);
     float* partial = queue.template take_for_aside<float>(Index{grid.x} * sums);
+    const float* bias = nullptr;
+    if constexpr (C::has(3)) bias = call.template in<3>().data;
     queue.launch("the gradient of a short convolution", d::backward<Cut, T, U>, grid, dim3(d::threads), 0, dy.data,
-                 dy.stride, x.data, x.stride, call.template in<2>().data, dx.data, dx.stride, partial, strips);
+                 dy.stride, x.data, x.stride, call.template in<2>().data, bias, dx.data, dx.stride, partial, strips);
     float* d_bias = nullptr;
     if constexpr (C::template is_result<2>()) d_bias = call.template out<2>().data;
     add_row_sums<float>(sums_aside(call, 1), {partial, sums}, grid.x, channels * taps, call.template out<1>().data,

@@ -31,7 +31,7 @@ inline constexpr double length_eps = 1e-6;
 
 /// Linear map, short convolution without bias, silu.
 constexpr Value project(Value x, int width, Name map, int taps, Name convolution) {
-  return silu(short_conv(linear(x, width, map), width, taps, convolution, false));
+  return short_conv(linear(x, width, map), width, taps, convolution, {.bias = false, .silu = true});
 }
 
 /// RMSNorm of each head with a weight that all share, and the gate if there is one (its node is -1 if not).

@@ -58,7 +58,7 @@ struct MambaLayer {
     const int rank = O.dt_rank > 0 ? O.dt_rank : ceil_divide(x.width(), 16);
     const int N = O.state;
     const Value uz = linear(x, 2 * inner, "in_proj", {.bias = O.bias});
-    const Value u = silu(short_conv(slice(uz, 0, inner), inner, O.conv, "conv1d", O.conv_bias));
+    const Value u = short_conv(slice(uz, 0, inner), inner, O.conv, "conv1d", {.bias = O.conv_bias, .silu = true});
     const Value dbc = linear(u, rank + 2 * N, "x_proj");
     const double reach = O.dt_scale / square_root(rank);
     const Value dt_weight = parameter(x, "dt_proj.weight",

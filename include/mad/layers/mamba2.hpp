@@ -74,7 +74,8 @@ struct Mamba2Layer {
     const int mixed = inner + 2 * states;
     const Value projected = linear(x, inner + mixed + heads, "in_proj", {.bias = O.bias});
     const Value z = slice(projected, 0, inner);
-    const Value xBC = silu(short_conv(slice(projected, inner, mixed), mixed, O.conv, "conv1d", O.conv_bias));
+    const Value xBC =
+        short_conv(slice(projected, inner, mixed), mixed, O.conv, "conv1d", {.bias = O.conv_bias, .silu = true});
     const Value u = slice(xBC, 0, inner);
     const Value B = slice(xBC, inner, states);
     const Value C = slice(xBC, inner + states, states);
