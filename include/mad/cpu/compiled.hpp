@@ -8,6 +8,7 @@
 #include <mad/core/compiled.hpp>
 #include <mad/cpu/attention.hpp>
 #include <mad/cpu/elementwise.hpp>
+#include <mad/cpu/gated_short_conv.hpp>
 #include <mad/cpu/lanes.hpp>
 #include <mad/cpu/linear_binding.hpp>
 #include <mad/cpu/long_conv.hpp>
@@ -68,13 +69,15 @@ MAD_SHARED_FUNCTION(rotary_table<float>);
 MAD_SHARED_FUNCTION(attention_forward<8, float>);
 MAD_SHARED_FUNCTION(attention_backward<8, float>);
 
-// Hyena and multi-head Hyena.
+// Hyena, experts of it, and multi-head Hyena.
 MAD_SHARED class LongConv<float>;
 MAD_SHARED_FUNCTION(detail::conv_first_pass<float>);
 MAD_SHARED_FUNCTION(detail::conv_last_pass<float>);
 MAD_SHARED_FUNCTION(detail::conv_filter_spectra<float>);
 MAD_SHARED_FUNCTION(detail::conv_filter_gradients<float>);
 MAD_SHARED_FUNCTION(detail::toeplitz_multiply<float>);
+MAD_SHARED_FUNCTION(gated_short_conv_forward<3, float>);
+MAD_SHARED_FUNCTION(gated_short_conv_backward<3, float>);
 MAD_SHARED_FUNCTION(short_conv_forward<3, float>);
 MAD_SHARED_FUNCTION(short_conv_backward<3, float>);
 

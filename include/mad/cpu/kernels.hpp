@@ -10,6 +10,7 @@
 #include <mad/cpu/expert_linear_binding.hpp>
 #include <mad/cpu/expert_weights_binding.hpp>
 #include <mad/cpu/feature_maps_binding.hpp>
+#include <mad/cpu/gated_short_conv.hpp>
 #include <mad/cpu/head_product_binding.hpp>
 #include <mad/cpu/linear_binding.hpp>
 #include <mad/cpu/linear_heads_binding.hpp>
@@ -27,6 +28,7 @@
 #include <mad/cpu/sum.hpp>
 #include <mad/cpu/toeplitz_attention_binding.hpp>
 #include <mad/cpu/token_shift_binding.hpp>
+#include <mad/ops/gated_short_conv.hpp>
 #include <mad/ops/long_conv.hpp>
 #include <mad/ops/selective_scan.hpp>
 #include <mad/ops/short_conv.hpp>
@@ -97,6 +99,51 @@ struct Kernel<&ops::short_conv_gradient_op> {
                                    {.channels = C::operand(0).width, .input_width = C::node.width, .kernel = kernel},
                                    call.template in<1>(), call.template in<2>().data, dy, call.template out<0>(),
                                    call.template out<1>().data, d_bias, call.workspace());
+  }
+};
+
+template <>
+struct Kernel<&ops::gated_short_conv_op> {
+  template <class C>
+  static void run(const C& call) {
+    const auto x = call.template in<0>();
+    using T = std::remove_const_t<std::remove_pointer_t<decltype(x.data)>>;
+    gated_short_conv_forward<sizes<C>().kernel, T>(call.shape(), sizes<C>(), x, call.template in<1>().data,
+                                                   call.template in<2>().data, call.template out<0>(),
+                                                   call.template out<1>(), call.workspace());
+  }
+
+  template <class C, class T>
+  static Index step_state(const Shape& shape) {
+    return shape.batch * short_conv_step_state(sizes<C>(), shape.max_length);
+  }
+  template <class C, class T>
+  static void step(const C& call, Index position, T* state) {
+    gated_short_conv_step<T>(call.shape().batch, call.shape().max_length, position, sizes<C>(), call.template in<0>(),
+                             call.template in<1>().data, call.template in<2>().data, call.template out<0>(),
+                             call.template out<1>(), state, call.workspace());
+  }
+
+private:
+  template <class C>
+  static constexpr ShortConvSizes sizes() {
+    return {.channels = 3 * C::node.width,
+            .input_width = C::operand(0).width,
+            .kernel = C::node.attribute[ops::short_conv::kernel]};
+  }
+};
+
+template <>
+struct Kernel<&ops::gated_short_conv_gradient_op> {
+  template <class C>
+  static void run(const C& call) {
+    constexpr int kernel = C::node.attribute[ops::short_conv::kernel];
+    const auto d_gate = call.template in<0>();
+    using T = std::remove_const_t<std::remove_pointer_t<decltype(d_gate.data)>>;
+    gated_short_conv_backward<kernel, T>(
+        call.shape(), {.channels = 3 * C::operand(0).width, .input_width = C::node.width, .kernel = kernel},
+        call.template in<2>(), call.template in<3>().data, call.template in<4>().data, d_gate, call.template in<1>(),
+        call.template out<0>(), call.template out<1>().data, call.template out<2>().data, call.workspace());
   }
 };
 

@@ -192,6 +192,62 @@ void for_channel_blocks(Index width, const Body& body) {
   for (; c < width; c += size) body(c, std::integral_constant<int, 1>{}, std::min(size, width - c));
 }
 
+/// Channels [0, channels) of a short convolution, from its transposed taps.
+template <int Kernel, class T>
+void short_conv_channels(const Shape& shape, const ShortConvSizes& sizes, Index channels, View<const T> x,
+                         const T* taps, const T* bias, View<T> y) {
+  const Index padded = sizes.channels;
+  // The registers of one block: taps, window and offset of each packet, and two to work with.
+  constexpr int packets = Kernel == 0 ? 1 : std::clamp((Lanes<T>::registers - 2) / (2 * Kernel + 1), 1, 4);
+  for (Index group = 0; group < channels; group += sizes.input_width) {
+    for_channel_blocks<packets, T>(
+        std::min(sizes.input_width, channels - group), [&](Index c, auto block, Index count) {
+          const Index channel = group + c;
+          const T* offset = bias ? bias + channel : nullptr;
+          if constexpr (Kernel >= 1 && Kernel <= short_conv_register_taps) {
+            short_conv_columns<Kernel, block>(shape, count, x.columns_from(c), taps + channel, padded, offset,
+                                              y.columns_from(channel));
+          } else {
+            short_conv_column(shape, sizes.kernel, count, x.columns_from(c), taps + channel, padded, offset,
+                              y.columns_from(channel));
+          }
+        });
+  }
+}
+
+/// Their gradients: `d_x` is overwritten by the first channel that reads a column, the others add to it.
+template <int Kernel, class T>
+void short_conv_channels_backward(const Shape& shape, const ShortConvSizes& sizes, Index channels, View<const T> x,
+                                  const T* taps, View<const T> d_y, View<T> d_x, T* d_taps) {
+  const Index padded = sizes.channels;
+  constexpr int packets = Kernel == 0 ? 1 : std::clamp((Lanes<T>::registers - 3) / (3 * Kernel + 1), 1, 4);
+  for (Index group = 0; group < channels; group += sizes.input_width) {
+    for_channel_blocks<packets, T>(
+        std::min(sizes.input_width, channels - group), [&](Index c, auto block, Index count) {
+          const Index channel = group + c;
+          if constexpr (Kernel >= 1 && Kernel <= short_conv_register_taps) {
+            short_conv_columns_backward<Kernel, block>(shape, count, x.columns_from(c), taps + channel, padded,
+                                                       d_y.columns_from(channel), d_x.columns_from(c), group > 0,
+                                                       d_taps + channel);
+          } else {
+            short_conv_column_backward(shape, sizes.kernel, count, x.columns_from(c), taps + channel, padded,
+                                       d_y.columns_from(channel), d_x.columns_from(c), group > 0, d_taps + channel);
+          }
+        });
+  }
+}
+
+/// Adds `kernel` rows of taps' gradients, and the row of the biases' behind them, to the parameters' gradients.
+template <class T>
+void add_tap_gradients(const ShortConvSizes& sizes, const T* d_taps, T* d_weight, T* d_bias) {
+  for (Index j = 0; j < sizes.kernel; ++j) {
+    for (Index c = 0; c < sizes.channels; ++c) d_weight[c * sizes.kernel + j] += d_taps[j * sizes.channels + c];
+  }
+  if (d_bias) {
+    for (Index c = 0; c < sizes.channels; ++c) d_bias[c] += d_taps[sizes.kernel * sizes.channels + c];
+  }
+}
+
 }  // namespace detail
 
 /// `y[t,c] = bias[c] + sum_j weight[c,0,j] x[t-(K-1)+j, c % input_width]`, zero before a sequence's beginning; the last
@@ -202,24 +258,9 @@ void short_conv_forward(const Shape& shape, const ShortConvSizes& sizes, View<co
                         const T* bias, View<T> y, Workspace& workspace) {
   detail::check_short_conv(sizes, Kernel);
   Workspace::Frame frame(workspace);
-  const Index padded = sizes.channels;
-  T* taps = frame.template take<T>(sizes.kernel * padded);
-  detail::transpose_taps(sizes, weight, taps, padded);
-  // The registers of one block: taps, window and offset of each packet, and two to work with.
-  constexpr int packets = Kernel == 0 ? 1 : std::clamp((Lanes<T>::registers - 2) / (2 * Kernel + 1), 1, 4);
-  for (Index group = 0; group < sizes.channels; group += sizes.input_width) {
-    detail::for_channel_blocks<packets, T>(sizes.input_width, [&](Index c, auto block, Index count) {
-      const Index channel = group + c;
-      const T* offset = bias ? bias + channel : nullptr;
-      if constexpr (Kernel >= 1 && Kernel <= detail::short_conv_register_taps) {
-        detail::short_conv_columns<Kernel, block>(shape, count, x.columns_from(c), taps + channel, padded, offset,
-                                                  y.columns_from(channel));
-      } else {
-        detail::short_conv_column(shape, sizes.kernel, count, x.columns_from(c), taps + channel, padded, offset,
-                                  y.columns_from(channel));
-      }
-    });
-  }
+  T* taps = frame.template take<T>(sizes.kernel * sizes.channels);
+  detail::transpose_taps(sizes, weight, taps, sizes.channels);
+  detail::short_conv_channels<Kernel>(shape, sizes, sizes.channels, x, taps, bias, y);
 }
 
 /// Gradients of `short_conv_forward`: `d_x` (tokens, input_width) is overwritten, with the sum over the tiled copies;
@@ -229,30 +270,11 @@ void short_conv_backward(const Shape& shape, const ShortConvSizes& sizes, View<c
                          View<const T> d_y, View<T> d_x, T* d_weight, T* d_bias, Workspace& workspace) {
   detail::check_short_conv(sizes, Kernel);
   Workspace::Frame frame(workspace);
-  const Index padded = sizes.channels;
-  T* taps = frame.template take<T>(sizes.kernel * padded);
-  T* d_taps = frame.template take<T>((sizes.kernel + 1) * padded);
-  detail::transpose_taps(sizes, weight, taps, padded);
-  constexpr int packets = Kernel == 0 ? 1 : std::clamp((Lanes<T>::registers - 3) / (3 * Kernel + 1), 1, 4);
-  for (Index group = 0; group < sizes.channels; group += sizes.input_width) {
-    detail::for_channel_blocks<packets, T>(sizes.input_width, [&](Index c, auto block, Index count) {
-      const Index channel = group + c;
-      if constexpr (Kernel >= 1 && Kernel <= detail::short_conv_register_taps) {
-        detail::short_conv_columns_backward<Kernel, block>(shape, count, x.columns_from(c), taps + channel, padded,
-                                                           d_y.columns_from(channel), d_x.columns_from(c), group > 0,
-                                                           d_taps + channel);
-      } else {
-        detail::short_conv_column_backward(shape, sizes.kernel, count, x.columns_from(c), taps + channel, padded,
-                                           d_y.columns_from(channel), d_x.columns_from(c), group > 0, d_taps + channel);
-      }
-    });
-  }
-  for (Index j = 0; j < sizes.kernel; ++j) {
-    for (Index c = 0; c < sizes.channels; ++c) d_weight[c * sizes.kernel + j] += d_taps[j * padded + c];
-  }
-  if (d_bias) {
-    for (Index c = 0; c < sizes.channels; ++c) d_bias[c] += d_taps[sizes.kernel * padded + c];
-  }
+  T* taps = frame.template take<T>(sizes.kernel * sizes.channels);
+  T* d_taps = frame.template take<T>((sizes.kernel + 1) * sizes.channels);
+  detail::transpose_taps(sizes, weight, taps, sizes.channels);
+  detail::short_conv_channels_backward<Kernel>(shape, sizes, sizes.channels, x, taps, d_y, d_x, d_taps);
+  detail::add_tap_gradients(sizes, d_taps, d_weight, d_bias);
 }
 
 }  // namespace mad::cpu

@@ -9,6 +9,7 @@
 #include <mad/cuda/expert_linear.cuh>
 #include <mad/cuda/expert_weights.cuh>
 #include <mad/cuda/feature_maps.cuh>
+#include <mad/cuda/gated_short_conv.cuh>
 #include <mad/cuda/head_product.cuh>
 #include <mad/cuda/linear.cuh>
 #include <mad/cuda/linear_heads.cuh>

@@ -58,7 +58,7 @@ constexpr int columns_of(int groups, int taps, int chunk, int most) {
 /// How sequences are cut into strips of equal length; the last of a sequence may be shorter.
 struct Strips {
   int length;        ///< of a sequence
-  int tokens;        ///< of a strip, a power of two of at least 16
+  int tokens;        ///< of a strip
   int per_sequence;  ///< strips
   unsigned count;    ///< of all sequences
 
@@ -66,19 +66,38 @@ struct Strips {
   Strips(const Shape& shape, Index lanes, Index wanted, int longest) : length(static_cast<int>(shape.length)) {
     const auto share = static_cast<std::uint64_t>(shape.batch * shape.length * lanes / wanted);
     tokens = std::clamp(static_cast<int>(std::bit_floor(share)), 16, longest);
+    cut(shape);
+  }
+  /// No more than \p wanted strips of at least 16 tokens, or one per sequence: all at once.
+  static Strips at_most(const Shape& shape, Index wanted) {
+    const Index most = std::clamp<Index>(wanted / std::max<Index>(shape.batch, 1), 1, (shape.length + 15) / 16);
+    return of(shape, static_cast<int>((shape.length + most - 1) / most));
+  }
+  /// Strips of \p tokens tokens.
+  static Strips of(const Shape& shape, int tokens) { return {shape, tokens}; }
+
+private:
+  Strips(const Shape& shape, int tokens_) : length(static_cast<int>(shape.length)), tokens(tokens_) { cut(shape); }
+  void cut(const Shape& shape) {
     per_sequence = (length + tokens - 1) / tokens;
     count = static_cast<unsigned>(shape.batch * per_sequence);
   }
 };
 
-/// N neighbouring numbers as they are stored, in whole words where there are any.
+/// N neighbouring numbers as they are stored, in whole words.
 template <class T, int N>
-using Stored =
-    std::conditional_t<(N * sizeof(T) < 4), Chunk<std::uint16_t, 1>, Chunk<std::uint32_t, N * sizeof(T) / 4>>;
+using Stored = Chunk<std::uint32_t, (N * sizeof(T) + 3) / 4>;
 
 template <class T, int N>
+__device__ inline Stored<T, N> read(const T* from) {
+  if constexpr (N * sizeof(T) < 4)
+    return {*reinterpret_cast<const std::uint16_t*>(from)};
+  else
+    return *reinterpret_cast<const Stored<T, N>*>(from);
+}
+template <class T, int N>
 __device__ inline Stored<T, N> read(const T* from, bool here) {
-  return here ? *reinterpret_cast<const Stored<T, N>*>(from) : Stored<T, N>{};
+  return here ? read<T, N>(from) : Stored<T, N>{};
 }
 template <class T, int N>
 __device__ inline void widen(const Stored<T, N>& stored, float (&x)[N]) {
@@ -87,7 +106,28 @@ __device__ inline void widen(const Stored<T, N>& stored, float (&x)[N]) {
     if constexpr (sizeof(T) == 4)
       x[i] = __uint_as_float(stored.value[i]);
     else  // a bfloat16 is the upper half of a float
-      x[i] = __uint_as_float(i % 2 == 0 ? std::uint32_t{stored.value[i / 2]} << 16 : stored.value[i / 2] & 0xffff0000u);
+      x[i] = __uint_as_float(i % 2 == 0 ? stored.value[i / 2] << 16 : stored.value[i / 2] & 0xffff0000u);
+  }
+}
+
+/// Adds up a block's strips: put(row, column, sum) is given the sum over them of what mine(row, c) is in the lane that
+/// has the column, one of the block's Lanes N. All threads of the block take part.
+template <int Rows, int N, int Lanes, int InBlock, int Threads, class Mine, class Put>
+__device__ inline void add_strips(float (&sums)[Rows * N][Threads], const Mine& mine, const Put& put) {
+  __syncthreads();
+#pragma unroll
+  for (int r = 0; r < Rows; ++r)
+#pragma unroll
+    for (int c = 0; c < N; ++c) sums[r * N + c][threadIdx.x] = mine(r, c);
+  __syncthreads();
+#pragma unroll 1
+  for (int i = static_cast<int>(threadIdx.x); i < Rows * N * Lanes; i += Threads) {
+    const int row = i / (N * Lanes);
+    const int column = i % (N * Lanes);
+    float sum = 0;
+#pragma unroll
+    for (int s = 0; s < InBlock; ++s) sum += sums[row * N + column % N][s * Lanes + column / N];
+    put(row, column, sum);
   }
 }
 
@@ -234,23 +274,13 @@ __global__ void __launch_bounds__(threads)
     // The sums over the strips, one tap after the other.
 #pragma unroll
     for (int j = 0; j <= taps; ++j) {
-      __syncthreads();
-#pragma unroll
-      for (int g = 0; g < C::groups; ++g)
-#pragma unroll
-        for (int c = 0; c < n; ++c) sums[g * n + c][threadIdx.x] = j < taps ? d_weight[g][c][j % taps] : d_bias[g][c];
-      __syncthreads();
-#pragma unroll 1
-      for (int i = static_cast<int>(threadIdx.x); i < C::groups * n * C::lanes; i += threads) {
-        const int g = i / (n * C::lanes);
-        const int inside = i % (n * C::lanes);
-        const int channel = (round * C::groups + g) * C::width + first_column + inside;
-        if (first_column + inside >= C::width || channel >= C::channels) continue;
-        float sum = 0;
-#pragma unroll
-        for (int s = 0; s < C::strips; ++s) sum += sums[g * n + inside % n][s * C::lanes + inside / n];
-        partial[j < taps ? channel * taps + j : C::channels * taps + channel] = sum;
-      }
+      add_strips<C::groups, n, C::lanes, C::strips>(
+          sums, [&](int g, int c) { return j < taps ? d_weight[g][c][j % taps] : d_bias[g][c]; },
+          [&](int g, int inside, float sum) {
+            const int channel = (round * C::groups + g) * C::width + first_column + inside;
+            if (first_column + inside >= C::width || channel >= C::channels) return;
+            partial[j < taps ? channel * taps + j : C::channels * taps + channel] = sum;
+          });
     }
   }
 }

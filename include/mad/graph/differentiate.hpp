@@ -154,6 +154,11 @@ public:
 
   /// Gradient of the objective with respect to a node's value; complete once all its users are done.
   constexpr Value adjoint(int id) const { return {&graph_, total_[id]}; }
+  /// The same for a further output of a node, of which perhaps nothing depends: then zeros.
+  constexpr Value adjoint_of_result(int id, int index) {
+    const Node& n = graph_.nodes[id + index];
+    return total_[id + index] < 0 ? zeros(graph_, n.domain, n.width) : adjoint(id + index);
+  }
 
   /// True if a gradient for the node is wanted.
   constexpr bool wanted(int id) const { return wanted_[id]; }
@@ -202,7 +207,14 @@ public:
       gather_pieces(i);
       if (total_[i] < 0 || !wanted_[i]) continue;
       const Operation* op = g.nodes[i].op;
-      if (op->kind == Kind::leaf || op->kind == Kind::result) continue;
+      if (op->kind == Kind::leaf) continue;
+      if (op->kind == Kind::result) {
+        // What computes several outputs is differentiated if any of them is.
+        const Node& of = g.nodes[g.nodes[i].operand[0]];
+        int& total = total_[g.nodes[i].operand[0]];
+        if (total < 0) total = zeros(g, of.domain, of.width).id;
+        continue;
+      }
       if (op->adjoint == nullptr) {
         g.fail(Fault::no_adjoint, i, 0);
         return;

@@ -5,6 +5,7 @@
 
 #include <mad/graph/layer.hpp>
 #include <mad/layers/hyena_filter.hpp>
+#include <mad/ops/gated_short_conv.hpp>
 #include <mad/ops/long_conv.hpp>
 #include <mad/ops/short_conv.hpp>
 
@@ -45,12 +46,18 @@ struct HyenaLayer {
       return x;
     }
     const Value projected = linear(x, total / O.projection_groups, "in_proj", {.bias = true});
-    const Value u = short_conv(projected, total, O.short_filter, "short_filter");
-    const Value gate = slice(u, 0, inner);
-    const Value v = slice(u, inner, inner) * slice(u, O.order * inner, inner);
+    const auto [gate, v] = gated(projected, inner);
     const Value skip = parameter(x, "long_conv.bias", {.dims = {filters}, .rank = 1, .initial = Initial::normal(1)});
     const Value h = hyena_filter(x, filters, O);
     return linear(gate * long_conv(v, h, skip), x.width(), "out_proj", {.bias = true});
+  }
+
+private:
+  /// The last gate, and what the long convolution is given.
+  static constexpr GatedShortConv gated(Value projected, int inner) {
+    if (O.order == 2) return gated_short_conv(projected, inner, O.short_filter, "short_filter");
+    const Value u = short_conv(projected, (O.order + 1) * inner, O.short_filter, "short_filter");
+    return {slice(u, 0, inner), slice(u, inner, inner) * slice(u, O.order * inner, inner)};
   }
 };
 

@@ -7,6 +7,7 @@
 #include <mad/layers/hyena_filter.hpp>
 #include <mad/ops/elementwise.hpp>
 #include <mad/ops/expert_weights.hpp>
+#include <mad/ops/gated_short_conv.hpp>
 #include <mad/ops/linear.hpp>
 #include <mad/ops/long_conv.hpp>
 #include <mad/ops/short_conv.hpp>
@@ -97,21 +98,35 @@ struct HyenaExpertsLayer {
       return x;
     }
     const Value projected = linear(x, (O.order + 1) * D, "in_proj", {.bias = true});
-    const Value u = short_conv(projected, (O.order + 1) * D, O.short_filter, "short_filter");
+    Value u, last_gate, v;
+    if (O.order == 2 && !O.outer_mixing) {
+      const GatedShortConv convolved = gated_short_conv(projected, D, O.short_filter, "short_filter");
+      last_gate = convolved.gate;
+      v = convolved.product;
+    } else {
+      u = short_conv(projected, (O.order + 1) * D, O.short_filter, "short_filter");
+      last_gate = slice(u, 0, D);
+      v = slice(u, O.order * D, D) * stage_gate(u, 0, D);
+    }
     const Value bias = parameter(x, "long_conv.bias", {.dims = {D * stages}, .rank = 1, .initial = Initial::normal(1)});
     const Value filters = hyena_filter(x, D * stages, O);
 
-    Value v = slice(u, O.order * D, D);
     for (int s = 0; s < stages; ++s) {
-      Value gate = slice(u, (O.order - 1 - s) * D, D);
-      if (O.outer_mixing) gate = sum_to(gate, gate.domain(), 1);
-      v = long_conv(v * gate, hyena_experts::columns_of_stage(filters, s, stages),
+      if (s > 0) v = v * stage_gate(u, s, D);
+      v = long_conv(v, hyena_experts::columns_of_stage(filters, s, stages),
                     hyena_experts::columns_of_stage(bias, s, stages));
     }
-    const Value y = hyena_experts::activate(v * slice(u, 0, D), O.activation);
+    const Value y = hyena_experts::activate(v * last_gate, O.activation);
     const Value p = expert_weights(linear(x, O.experts, "router", {.bias = true}), O.active_experts, O.routing);
     const Value mixed = sum_to(y * tile(p, D), y.domain(), D / O.experts, Fold::spread);
     return linear(mixed, D, "out_proj", {.bias = true});
+  }
+
+private:
+  /// What the input of a stage's convolution is multiplied with; u are all blocks.
+  static constexpr Value stage_gate(Value u, int stage, int D) {
+    const Value gate = slice(u, (O.order - 1 - stage) * D, D);
+    return O.outer_mixing ? sum_to(gate, gate.domain(), 1) : gate;
   }
 };
 

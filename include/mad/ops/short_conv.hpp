@@ -51,6 +51,27 @@ constexpr void short_conv_adjoint(Differentiator& d, int node) {
   d.add(n.operand[0], dx);
 }
 
+constexpr void check_short_conv(Value x, int channels, int kernel, int line) {
+  Graph& g = *x.graph;
+  if (channels % x.width() != 0) g.fail(Fault::not_divisible, channels, x.width(), line);
+  if (kernel < 1) g.fail(Fault::bad_option, kernel, 1, line);
+  if (x.domain() != Domain::tokens) g.fail(Fault::wrong_domain, static_cast<int>(x.domain()), 0, line);
+}
+constexpr Value short_conv_weight(Value x, int channels, int kernel, int line) {
+  return parameter(x, {"weight", line},
+                   {.dims = {channels, 1, kernel},
+                    .rank = 3,
+                    .role = Role::convolution,
+                    .initial = Initial::uniform(1.0 / square_root(kernel))});
+}
+constexpr Value short_conv_bias(Value x, int channels, int kernel, int line) {
+  return parameter(x, {"bias", line},
+                   {.dims = {channels},
+                    .rank = 1,
+                    .role = Role::convolution,
+                    .initial = Initial::uniform(1.0 / square_root(kernel))});
+}
+
 }  // namespace ops
 
 /// Depthwise causal convolution of `channels` channels (a multiple of x.width(): the block of x is tiled) with kernel
@@ -58,18 +79,12 @@ constexpr void short_conv_adjoint(Differentiator& d, int node) {
 /// `name.bias` (channels), both uniform on [-1/sqrt(kernel), 1/sqrt(kernel)].
 constexpr Value short_conv(Value x, int channels, int kernel, Name name, bool bias = true) {
   Graph& g = *x.graph;
-  if (channels % x.width() != 0) g.fail(Fault::not_divisible, channels, x.width(), name.line);
-  if (kernel < 1) g.fail(Fault::bad_option, kernel, 1, name.line);
-  if (x.domain() != Domain::tokens) g.fail(Fault::wrong_domain, static_cast<int>(x.domain()), 0, name.line);
-  const Initial initial = Initial::uniform(1.0 / square_root(kernel));
+  ops::check_short_conv(x, channels, kernel, name.line);
   Scope scope(x, name);
-  const Value weight =
-      parameter(x, {"weight", name.line},
-                {.dims = {channels, 1, kernel}, .rank = 3, .role = Role::convolution, .initial = initial});
+  const Value weight = ops::short_conv_weight(x, channels, kernel, name.line);
   Value y;
   if (bias) {
-    const Value shift = parameter(x, {"bias", name.line},
-                                  {.dims = {channels}, .rank = 1, .role = Role::convolution, .initial = initial});
+    const Value shift = ops::short_conv_bias(x, channels, kernel, name.line);
     y = ops::make(g, ops::short_conv_op, Domain::tokens, channels, x, weight, shift);
   } else {
     y = ops::make(g, ops::short_conv_op, Domain::tokens, channels, x, weight);

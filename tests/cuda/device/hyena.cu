@@ -6,5 +6,8 @@ namespace mad::testing {
 
 template std::unique_ptr<DeviceModel> make_device_model<HyenaNet, 64, Norm::layer_norm>(Precision, const ModelOptions&,
                                                                                         std::uint64_t);
+template std::unique_ptr<DeviceModel> make_device_model<TiledHyenaNet, 64, Norm::layer_norm>(Precision,
+                                                                                             const ModelOptions&,
+                                                                                             std::uint64_t);
 
 }  // namespace mad::testing

@@ -5,6 +5,7 @@
 
 #include <mad/layers/attention.hpp>
 #include <mad/layers/hyena.hpp>
+#include <mad/layers/hyena_experts.hpp>
 #include <mad/layers/mamba.hpp>
 #include <mad/layers/mlp.hpp>
 #include <mad/layers/swiglu.hpp>
@@ -19,6 +20,12 @@ struct GroupedAttn
 struct OddAttn : Attention<AttentionOptions{.heads = 4, .rotary = 0, .bias = false}> {};
 /// A filter for each pair of channels, an order that leaves blocks unused, no projection groups.
 struct SharedHyena : HyenaLayer<HyenaOptions{.inner_factor = 1, .projection_groups = 1, .heads = 2}> {};
+/// More channels per column than a thread has at once.
+struct FoldedHyena : HyenaLayer<HyenaOptions{.projection_groups = 8}> {};
+/// Gate and factors read the same columns.
+struct NarrowHyena : HyenaLayer<HyenaOptions{.inner_factor = 2, .projection_groups = 6, .short_filter = 4}> {};
+/// A column for every channel; all experts active.
+struct AllHyenaExperts : HyenaExpertsLayer<HyenaExpertsOptions{.experts = 4, .active_experts = 4}> {};
 /// More states, a time step of another rank, biases.
 struct WideMamba : MambaLayer<MambaOptions{.state = 16, .conv = 3, .dt_rank = 5, .bias = true}> {};
 
@@ -27,6 +34,7 @@ using SlidingNet = Stack<SlidingAttn, Mlp, GroupedAttn>;
 using SingleHeadNet = Stack<SingleHeadAttn, SingleHeadSlidingAttn>;
 using OddNet = Stack<OddAttn, SwiGLU>;
 using HyenaNet = Stack<Hyena, SwiGLU, SharedHyena>;
+using TiledHyenaNet = Stack<FoldedHyena, NarrowHyena, AllHyenaExperts>;
 using MambaNet = Stack<Mamba, WideMamba>;
 using MixedNet = Stack<Hyena, Attn, SwiGLU, Mamba>;
 

@@ -22,6 +22,10 @@ TEST_CASE("heads of odd width on the device agree with the CPU") { compare_shape
 
 TEST_CASE("Hyena on the device agrees with the CPU") { compare_shapes<HyenaNet, 64, Norm::layer_norm>(); }
 
+TEST_CASE("Hyena whose projections are tiled in other ways on the device agrees with the CPU") {
+  compare_shapes<TiledHyenaNet, 64, Norm::layer_norm>();
+}
+
 TEST_CASE("Hyena over several tiles of positions, and whatever sequences are left over, agrees with the CPU") {
   if (no_device()) return;
   for (const auto& [batch, length] :
