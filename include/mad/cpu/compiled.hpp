@@ -8,6 +8,7 @@
 #include <mad/core/compiled.hpp>
 #include <mad/cpu/attention.hpp>
 #include <mad/cpu/elementwise.hpp>
+#include <mad/cpu/gated_scan.hpp>
 #include <mad/cpu/gated_short_conv.hpp>
 #include <mad/cpu/lanes.hpp>
 #include <mad/cpu/linear_binding.hpp>
@@ -17,7 +18,6 @@
 #include <mad/cpu/packet_loop.hpp>
 #include <mad/cpu/rotary.hpp>
 #include <mad/cpu/rows_binding.hpp>
-#include <mad/cpu/selective_scan.hpp>
 #include <mad/cpu/short_conv.hpp>
 #include <mad/cpu/sum.hpp>
 
@@ -84,8 +84,8 @@ MAD_SHARED_FUNCTION(short_conv_backward<3, float>);
 // Mamba; the short convolution is that of other recurrences too.
 MAD_SHARED_FUNCTION(short_conv_forward<4, float>);
 MAD_SHARED_FUNCTION(short_conv_backward<4, float>);
-MAD_SHARED_FUNCTION(selective_scan_forward<4, float>);
-MAD_SHARED_FUNCTION(selective_scan_backward<4, float>);
+MAD_SHARED_FUNCTION(gated_scan_forward<4, float>);
+MAD_SHARED_FUNCTION(gated_scan_backward<4, float>);
 
 }  // namespace mad::cpu
 

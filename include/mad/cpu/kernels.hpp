@@ -10,6 +10,7 @@
 #include <mad/cpu/expert_linear_binding.hpp>
 #include <mad/cpu/expert_weights_binding.hpp>
 #include <mad/cpu/feature_maps_binding.hpp>
+#include <mad/cpu/gated_scan.hpp>
 #include <mad/cpu/gated_short_conv.hpp>
 #include <mad/cpu/head_product_binding.hpp>
 #include <mad/cpu/linear_binding.hpp>
@@ -21,7 +22,6 @@
 #include <mad/cpu/rational_filter_binding.hpp>
 #include <mad/cpu/rotary_binding.hpp>
 #include <mad/cpu/rows_binding.hpp>
-#include <mad/cpu/selective_scan.hpp>
 #include <mad/cpu/short_conv.hpp>
 #include <mad/cpu/short_conv_silu.hpp>
 #include <mad/cpu/short_conv_step.hpp>
@@ -218,45 +218,50 @@ struct Kernel<&ops::long_conv_gradient_op> {
 
 namespace binding {
 
-/// Operands u, dt, A, B, C, D of a scan from operand \p First on.
+/// Columns of a node of a scan.
+template <class C>
+constexpr ScanSizes scan_sizes() {
+  return {.channels = C::node.width, .states = C::node.attribute[ops::selective_scan::state_size]};
+}
+/// Operands u, step, A, BC, D, z of a scan from operand \p First on.
 template <int First, class T, class C>
-ScanOperands<T> scan_operands(const C& call) {
-  return {.u = call.template in<First>(),
-          .dt = call.template in<First + 1>(),
-          .a = call.template in<First + 2>().data,
-          .b = call.template in<First + 3>(),
-          .c = call.template in<First + 4>(),
-          .skip = call.template in<First + 5>().data};
+GatedScanOperands<T> scan_operands(const C& call) {
+  const View<const T> maps = call.template in<First + 3>();
+  return {.scan = {.u = call.template in<First>(),
+                   .dt = call.template in<First + 1>(),
+                   .a = call.template in<First + 2>().data,
+                   .b = maps,
+                   .c = maps.columns_from(scan_sizes<C>().states),
+                   .skip = call.template in<First + 4>().data},
+          .gate = call.template in<First + 5>()};
 }
 
 }  // namespace binding
 
+/// Keeps no states: the gradient's chunks are longer than most sequences.
 template <>
 struct Kernel<&ops::selective_scan_op> {
   template <class C>
   static void run(const C& call) {
-    constexpr int states = C::node.attribute[ops::selective_scan::state_size];
-    const auto y = call.out();
-    using T = std::remove_pointer_t<decltype(y.data)>;
-    selective_scan_forward<states, T>(call.shape(), sizes<C>(), binding::scan_operands<0, T>(call), y,
-                                      call.workspace());
+    const auto out = call.out();
+    using T = std::remove_pointer_t<decltype(out.data)>;
+    gated_scan_forward<states<C>, T>(call.shape(), binding::scan_sizes<C>(), binding::scan_operands<0, T>(call), out,
+                                     call.workspace());
   }
 
   template <class C, class T>
   static Index step_state(const Shape& shape) {
-    return shape.batch * selective_scan_step_state(sizes<C>());
+    return shape.batch * selective_scan_step_state(binding::scan_sizes<C>());
   }
   template <class C, class T>
   static void step(const C& call, Index, T* state) {
-    selective_scan_step<C::node.attribute[ops::selective_scan::state_size], T>(
-        call.shape().batch, sizes<C>(), binding::scan_operands<0, T>(call), call.out(), state, call.workspace());
+    gated_scan_step<states<C>, T>(call.shape().batch, binding::scan_sizes<C>(), binding::scan_operands<0, T>(call),
+                                  call.out(), state, call.workspace());
   }
 
 private:
   template <class C>
-  static constexpr ScanSizes sizes() {
-    return {.channels = C::node.width, .states = C::node.attribute[ops::selective_scan::state_size]};
-  }
+  static constexpr int states = C::node.attribute[ops::selective_scan::state_size];
 };
 
 template <>
@@ -266,15 +271,16 @@ struct Kernel<&ops::selective_scan_gradient_op> {
     constexpr int states = C::node.attribute[ops::selective_scan::state_size];
     const auto du = call.template out<0>();
     using T = std::remove_pointer_t<decltype(du.data)>;
-    const ScanGradients<T> gradients{.u = du,
-                                     .dt = call.template out<1>(),
-                                     .a = call.template out<4>().data,
-                                     .b = call.template out<2>(),
-                                     .c = call.template out<3>(),
-                                     .skip = call.template out<5>().data};
-    selective_scan_backward<states, T>(call.shape(), {.channels = C::node.width, .states = states},
-                                       binding::scan_operands<1, T>(call), call.template in<0>(), gradients,
-                                       call.workspace());
+    const View<T> d_maps = call.template out<3>();
+    const GatedScanGradients<T> gradients{.scan = {.u = du,
+                                                   .dt = call.template out<1>(),
+                                                   .a = call.template out<4>().data,
+                                                   .b = d_maps,
+                                                   .c = d_maps.columns_from(states),
+                                                   .skip = call.template out<5>().data},
+                                          .gate = call.template out<2>()};
+    gated_scan_backward<states, T>(call.shape(), binding::scan_sizes<C>(), binding::scan_operands<1, T>(call),
+                                   call.template in<0>(), gradients, call.workspace());
   }
 };
 

@@ -39,6 +39,7 @@ struct ScanGradients {
   View<T> b, c;
   T* skip;                     ///< null exactly when the operand is
   T* initial_state = nullptr;  ///< (batch, channels, states), overwritten, or null
+  View<T> y{};                 ///< the output of the forward pass, computed again, or empty
 };
 
 namespace detail {
@@ -133,7 +134,7 @@ public:
                 T* d_a, T* d_skip, T* tape, T* d_maps) const {
     std::fill_n(d_maps, 2 * (end - begin) * packets, T(0));
     for (Index p = 0; p < panels_; ++p) {
-      record(begin, end, p, at(states, p), tape);
+      record(begin, end, p, at(states, p), out.y, tape);
       reverse(begin, end, p, tape, d_y, out, d_maps, at(d_states, p), at(d_a, p), d_skip + p * L::size);
     }
     for (Index row = begin; row < end; ++row) {
@@ -193,12 +194,14 @@ private:
   }
 
   /// Runs a chunk forward and keeps, per row and state, the decay and the decayed state: the state is that plus input.
-  void record(Index begin, Index end, Index panel, const T* states, T* tape) const {
+  /// Writes the output unless `y` is empty.
+  void record(Index begin, Index end, Index panel, const T* states, View<T> y, T* tape) const {
     Packet a[Group], state[Group];
     load_transposed(in_.a, 0, panel, a);
     load_packets(states, state);
+    const Packet skip = in_.skip ? L::load(in_.skip + panel * L::size, count(panel)) : L::zero();
     for (Index row = begin; row < end; ++row, tape += 2 * packets) {
-      const Packet dt = token(in_.dt, row, panel), input = L::mul(dt, token(in_.u, row, panel));
+      const Packet dt = token(in_.dt, row, panel), u = token(in_.u, row, panel), input = L::mul(dt, u);
       const T* b = in_.b.row(row) + first_;
       MAD_UNROLL
       for (int n = 0; n < Group; ++n) {
@@ -208,6 +211,13 @@ private:
         L::store(tape + (2 * n + 1) * L::size, decayed);
         state[n] = L::mul_add(input, L::all(b[n]), decayed);
       }
+      if (!y.data) continue;
+      const T* c = in_.c.row(row) + first_;
+      T* out = y.row(row) + panel * L::size;
+      Packet sum = first_ == 0 ? L::mul(skip, u) : L::load(out, count(panel));
+      MAD_UNROLL
+      for (int n = 0; n < Group; ++n) sum = L::mul_add(state[n], L::all(c[n]), sum);
+      L::store(out, sum, count(panel));
     }
   }
 
@@ -310,17 +320,8 @@ void selective_scan_forward(const Shape& shape, const ScanSizes& sizes, const Sc
   }
 }
 
-/// Numbers that `selective_scan_step` keeps for one sequence.
+/// Numbers that steps of one token keep for one sequence.
 constexpr Index selective_scan_step_state(const ScanSizes& sizes) { return sizes.channels * sizes.states; }
-
-/// The same for one token of each of \p batch sequences; \p state (batch, channels, states) goes from before the token
-/// to after it.
-template <int States = 0, class T>
-void selective_scan_step(Index batch, const ScanSizes& sizes, ScanOperands<T> in, View<T> y, T* state,
-                         Workspace& workspace) {
-  in.initial_state = state;
-  selective_scan_forward<States, T>({batch, 1, 1}, sizes, in, y, workspace, state);
-}
 
 /// Gradients of `selective_scan_forward`; the states are computed again. `d_final_state` (batch, channels, states) is
 /// the gradient of the final state, null for zero.

@@ -2,14 +2,16 @@
 /// \file
 /// The gradients of the selective scan.
 ///
+///     dy_t = d_out_t silu(z_t),  dz_t = d_out_t y_t silu'(z_t),  silu'(z) = s + z s (1 - s),  s = sigmoid(z)
 ///     G_t = dy_t C_t + a_{t+1} G_{t+1},  a_t = exp(dt_t A);  dC_t = dy_t S_t,  dB_t = dt_t u_t G_t,
 ///     du_t = D dy_t + dt_t (G_t.B_t),  d_dt_t = u_t (G_t.B_t) + sum_n G_t S_{t-1} a_t A,
-///     dA = sum_t G_t S_{t-1} a_t dt_t,  dD = sum_t dy_t u_t
+///     d_step_t = d_dt_t sigmoid(step_t),  dA = sum_t G_t S_{t-1} a_t dt_t,  dD = sum_t dy_t u_t
 ///
-/// A warp walks its tokens in both directions from 0. Then it adds to the states, which it has kept in registers with
-/// the decays, what becomes of those handed to it, and walks back again from the G handed to it. dB and dC are sums
-/// over all channels; each lane has a channel, so these are sums over lanes, which the tensor cores do: as products
-/// with a matrix of ones, which keep adding up over the block's groups of channels.
+/// Segments come from the last one on, and k counts them. A warp goes through its segment forwards from the states that
+/// the forward pass has kept, which gives y and so dz, and has decays and states in registers; then it takes a G from
+/// the other warp, and walks back. dB and dC are sums over all channels; each lane has a channel, so these are sums
+/// over lanes: of quads by the tensor cores, as products with a matrix of ones, of the rest of a warp by exchanges. The
+/// sums of the block's groups are added up after some segments.
 #pragma once
 
 #include <mad/cuda/selective_scan_layout.cuh>
@@ -18,30 +20,28 @@ namespace mad::cuda::scan_detail {
 
 template <class T>
 struct Gradients {
-  T* u;
-  T* dt;
-  T* b;
-  T* c;
-  unsigned u_stride, dt_stride, b_stride, c_stride;
-  float* bc;          ///< (blocks along the channels, tokens, 2 States): parts of dB and dC, if the blocks are several
+  TokenRows<T> u, step, gate, bc;
+  float* bc_parts;    ///< (blocks along the channels, tokens, 2 States): parts of dB and dC, if the blocks are several
   float* parameters;  ///< (batch, Channels States + Channels): dA and dD of each sequence
 };
 
-inline constexpr int lane_sums = lane_states + 1;  ///< dA of a lane's states, and dD
+/// Segments whose dB and dC are added up among the groups together; half of them are a warp's.
+template <class G>
+inline constexpr int round_segments = std::max(8 / G::parts, 2);
 
 template <class G, class T>
 struct alignas(16) BackwardMemory {
-  Projections<G> bc;
-  Rows<G, T> u[stages<T>][most_warps];   ///< in the end du
-  Rows<G, T> dt[stages<T>][most_warps];  ///< in the end d_dt
-  Rows<G, T> dy[stages<T>][most_warps];
-  Constants<G> constants;
-  HandedOn on;
-  float later[most_warps][lane_states][32];   ///< handed on backwards
-  float entry[most_groups][lane_states][32];  ///< the states before the tile
-  float exit[most_groups][lane_states][32];   ///< a G of the token behind the tile
-  float sums[most_warps][lane_sums][32];      ///< of the warps' tokens
-  float total[most_groups][lane_sums][32];
+  struct Warp {
+    Rows<G, T> u[stages<T>];     ///< in the end du
+    Rows<G, T> step[stages<T>];  ///< in the end d_step
+    Rows<G, T> gate[stages<T>];  ///< in the end dz
+    Rows<G, T> d_out[stages<T>];
+    Maps<G> maps;
+  };
+  Warp warp[2];
+  Maps<G> sums[round_segments<G>];    ///< dB and dC of the group's channels
+  float of_odd[lane_states + 1][32];  ///< dA of a lane's states, and dD, of every other segment
+  Turns turns;
 };
 
 /// Sums of four numbers of each lane over quads of lanes, added to what is there: as a product with ones in tf32, where
@@ -69,72 +69,43 @@ __device__ inline void add_over_quads(float (&sum)[4], const float (&x)[4], int 
   }
 }
 
-/// dB and dC of a warp's tokens.
-struct ProjectionSums {
-  float of_b[warp_tokens / 4][4]{};
-  float of_c[warp_tokens / 4][4]{};
+/// dB and dC of half a segment's tokens.
+struct MapSums {
+  static constexpr int tokens = 4;
+  float of_b[4]{};
+  float of_c[4]{};
 
-  /// Adds what remains up, and writes the rows of the warp's tokens, which begin with `row`.
-  template <class G, class T>
-  __device__ void store(const Place<G>& at, const Gradients<T>& d, unsigned row, int tokens) {
-    finish<G>(of_b);
-    finish<G>(of_c);
-    constexpr int lanes = G::channels / 4;  // that have the same
-    const int own = at.column / 4;
-#pragma unroll
-    for (int h = 0; h < warp_tokens / 4; ++h) {
-      const int t = h * 4 + at.lane % 4;
-      if (t >= tokens) continue;
-#pragma unroll
-      for (int i = 0; i < lane_states; ++i) {
-        constexpr int place[4] = {0, 2, 1, 3};
-        const int n = at.state(i);
-        if (n >= G::states || i % lanes != own) continue;
-        const float b = of_b[h][place[i]];
-        const float c = of_c[h][place[i]];
-        if (gridDim.x == 1) {
-          d.b[std::size_t{row + t} * d.b_stride + n] = from_float<T>(b);
-          d.c[std::size_t{row + t} * d.c_stride + n] = from_float<T>(c);
-        } else {
-          d.bc[std::size_t{row + t} * 2 * G::states + n] = b;
-          d.bc[std::size_t{row + t} * 2 * G::states + G::states + n] = c;
-        }
-      }
-    }
-  }
-
-private:
+  /// Adds up what quads of lanes have, and writes the sums of these tokens.
   template <class G>
-  __device__ static void finish(float (&sum)[warp_tokens / 4][4]) {
+  __device__ void store(const Place<G>& at, float (*to)[Maps<G>::numbers]) const {
+    float x[8];
+    constexpr int place[4] = {0, 2, 1, 3};
 #pragma unroll
-    for (int h = 0; h < warp_tokens / 4; ++h) {
+    for (int i = 0; i < 4; ++i) {
+      x[place[i]] = of_b[i];
+      x[4 + place[i]] = of_c[i];
+    }
+    // Lanes with the same token share the numbers out among them.
+    int first = 0;
+    int count = 8;
 #pragma unroll
-      for (int i = 0; i < 4; ++i) {
+    for (int offset = G::channels / 2; offset >= 4; offset /= 2) {
+      count /= 2;
+      const bool upper = (at.column & offset) != 0;
 #pragma unroll
-        for (int offset = 4; offset < G::channels; offset *= 2)
-          sum[h][i] += __shfl_xor_sync(0xffffffffu, sum[h][i], offset);
+      for (int i = 0; i < count; ++i) {
+        const float kept = upper ? x[i + count] : x[i];
+        x[i] = kept + __shfl_xor_sync(0xffffffffu, upper ? x[i] : x[i + count], offset);
       }
+      first += upper ? count : 0;
+    }
+#pragma unroll
+    for (int i = 0; i < count; ++i) {
+      const int n = first + i;
+      to[at.lane % 4][(n < 4 ? 0 : G::padded_states) + at.part * lane_states + n % 4] = x[i];
     }
   }
 };
-
-/// Walks a warp's tokens backwards from a G of 0 behind them, and leaves what the warp hands on.
-template <class G, class T>
-__device__ inline void walk_back(const Place<G>& at, const Rows<G, T>& dy, const Projections<G>& bc,
-                                 const float (&decay)[warp_tokens][lane_states],
-                                 float (&later)[most_warps][lane_states][32]) {
-  float g[lane_states]{};
-#pragma unroll
-  for (int t = warp_tokens - 1; t >= 0; --t) {
-    const float gradient = to_float(dy.value[t][at.column]);
-    float c[lane_states];
-    bc.read_c(at.warp * warp_tokens + t, at.part, c);
-#pragma unroll
-    for (int i = 0; i < lane_states; ++i) g[i] = decay[t][i] * (gradient * c[i] + g[i]);
-  }
-#pragma unroll
-  for (int i = 0; i < lane_states; ++i) later[at.warp][i][at.lane] = g[i];
-}
 
 /// What a lane carries on its way back over tokens.
 struct WayBack {
@@ -142,12 +113,12 @@ struct WayBack {
   float d_a[lane_states]{};
   float d_skip = 0;
 
-  /// Token t of a warp's: its u and dt, which become du and d_dt, and dy.
+  /// A token: its u and dt, which become du and d_dt, and dy; `which` of the four whose sums these are.
   template <bool Exact, class G>
-  __device__ void step(const Place<G>& at, int t, float& u, float& dt, float dy, const float (&b)[lane_states],
+  __device__ void step(int which, float& u, float& dt, float dy, const float (&b)[lane_states],
                        const float (&c)[lane_states], const float (&exponent)[lane_states], float skip,
                        const float (&decay)[lane_states], const float (&state)[lane_states],
-                       const float (&before)[lane_states], ProjectionSums& sums) {
+                       const float (&before)[lane_states], MapSums& sums) {
     const float input = dt * u;
     float d_b[lane_states], d_c[lane_states];
     float from_input = 0;
@@ -163,8 +134,8 @@ struct WayBack {
       from_decay += through * exponent[i];
       d_a[i] += through * dt;
     }
-    add_over_quads<Exact>(sums.of_b[t / 4], d_b, t % 4);
-    add_over_quads<Exact>(sums.of_c[t / 4], d_c, t % 4);
+    add_over_quads<Exact>(sums.of_b, d_b, which);
+    add_over_quads<Exact>(sums.of_c, d_c, which);
     d_skip += dy * u;
     from_input = sum_of_parts<G>(from_input);
     from_decay = sum_of_parts<G>(from_decay);
@@ -175,152 +146,174 @@ struct WayBack {
   }
 };
 
-/// All gradients. \p entries are the states before all tiles but the first. V numbers are read at once, OutV written.
-/// Grid: (shares of the groups, batch).
-template <class G, int V, int OutV, class T>
-__global__ void __launch_bounds__(most_warps * 32, 1)
-    backward(Operands<T> o, const T* dy, unsigned dy_stride, const float* entries, Gradients<T> d, int length,
-             int share) {
-  extern __shared__ float4 dynamic_memory[];
-  auto& memory = *reinterpret_cast<BackwardMemory<G, T>*>(dynamic_memory);
-  const Place<G> at;
-  const BlockPlace<G> block(length, share);
-  const int own = at.warp * warp_tokens;
-  if (gridDim.x > 1) d.bc += std::size_t{blockIdx.x} * gridDim.y * length * 2 * G::states;
+/// Adds the sums of the block's groups up for the segments of a round, and writes dB and dC.
+template <class G, class T>
+__device__ inline void add_up_maps(const Place<G>& at, const BackwardMemory<G, T>* memory, const Gradients<T>& d,
+                                   int round) {
+  constexpr int numbers = Maps<G>::numbers;
+  for (int i = static_cast<int>(threadIdx.x); i < round_segments<G> * segment_tokens * numbers;
+       i += static_cast<int>(blockDim.x)) {
+    const int k = i / (segment_tokens * numbers);
+    const int t = i / numbers % segment_tokens;
+    const int n = i % numbers;
+    const int token = (at.segments - 1 - round * round_segments<G> - k) * segment_tokens + t;
+    if (token < 0 || token >= at.length || n % G::padded_states >= G::states) continue;
+    float sum = 0;
+#pragma unroll 8
+    for (int group = 0; group < at.groups; ++group) sum += memory[group].sums[k].value[t][n];
+    const std::size_t row = std::size_t{blockIdx.y} * at.length + token;
+    const int column = n < G::padded_states ? n : n - G::padded_states + G::states;
+    if (gridDim.x == 1)
+      d.bc.data[row * d.bc.stride + column] = from_float<T>(sum);
+    else
+      d.bc_parts[row * 2 * G::states + column] = sum;
+  }
+}
 
-  int stage = 0;
-  const auto fetch = [&](int into, int tile, int group) {
-    if (group == block.groups) group = 0, --tile;
-    if (tile >= 0) {
-      const int first = tile * block.tile_tokens + own;
-      const int column = (block.first_group + group) * G::channels;
-      memory.u[into][at.warp].template fetch<V>(o.u, o.u_stride, block.sequence, first, length, column);
-      memory.dt[into][at.warp].template fetch<V>(o.dt, o.dt_stride, block.sequence, first, length, column);
-      memory.dy[into][at.warp].template fetch<V>(dy, dy_stride, block.sequence, first, length, column);
+/// All gradients. V numbers are read at once, OutV written, KeptV of a lane's states. Grid: (blocks along the channels,
+/// batch).
+template <class G, int V, int OutV, int KeptV, class T>
+__global__ void __launch_bounds__(most_groups * 64, 1)
+    backward(Operands<T> o, TokenRows<const T> d_out, TokenRows<const float> kept, Gradients<T> d, int length) {
+  extern __shared__ float4 dynamic_memory[];
+  const Place<G> at(length);
+  auto* const all_memory = reinterpret_cast<BackwardMemory<G, T>*>(dynamic_memory);
+  auto& memory = all_memory[at.group];
+  auto& own = memory.warp[at.turn];
+  constexpr bool exact = Gates<T>::exact;
+  const auto u_rows = o.u.of_sequence(length), step_rows = o.step.of_sequence(length);
+  const auto gate_rows = o.gate.of_sequence(length), maps = o.bc.of_sequence(length);
+  const auto d_out_rows = d_out.of_sequence(length);
+  const auto d_u_rows = d.u.of_sequence(length), d_step_rows = d.step.of_sequence(length);
+  const auto d_gate_rows = d.gate.of_sequence(length);
+  const float* const kept_states = kept.of_sequence(length).data;
+  if (gridDim.x > 1) d.bc_parts += std::size_t{blockIdx.x} * gridDim.y * length * 2 * G::states;
+  NextMaps<G, T> next;
+  const auto fetch = [&](int k) {
+    const int stage = static_cast<int>(static_cast<unsigned>(k) / 2 % stages<T>);
+    const int first = (at.segments - 1 - k) * segment_tokens;
+    if (k < at.segments) {
+      own.u[stage].template fetch<V>(at, u_rows, first);
+      own.step[stage].template fetch<V>(at, step_rows, first);
+      own.gate[stage].template fetch<V>(at, gate_rows, first);
+      own.d_out[stage].template fetch<V>(at, d_out_rows, first);
     }
     commit_copies();
   };
-  // Sum `which` of the warps' sums of a group; `is_first` if no tile has added to it.
-  const auto add_up = [&](int which, int group, bool is_first) {
-    float sum = is_first ? 0.0f : memory.total[group][which][at.lane];
-#pragma unroll 4
-    for (int w = 0; w < block.warps; ++w) sum += memory.sums[w][which][at.lane];
-    memory.total[group][which][at.lane] = sum;
-  };
-
-  fetch(0, block.tiles - 1, 0);
-  memory.constants.load(o, at, block.first_group, block.groups);
-  for (int tile = block.tiles - 1; tile >= 0; --tile) {
-    const int first = tile * block.tile_tokens;
-    if (tile < block.tiles - 1) __syncthreads();
-    memory.bc.load(o, block.sequence, first, length);
-    for (int i = static_cast<int>(threadIdx.x); i < block.groups * lane_states * 32;
-         i += static_cast<int>(blockDim.x)) {
-      const std::size_t place = (std::size_t{blockIdx.y} * (block.tiles - 1) + tile - 1) * G::count + block.first_group;
-      memory.entry[0][0][i] = tile == 0 ? 0.0f : entries[place * lane_states * 32 + i];
-    }
-    __syncthreads();
-    ProjectionSums sums;
-    for (int group = 0; group < block.groups; ++group) {
-      if constexpr (stages<T> == 2) fetch(1 - stage, tile, group + 1);
+  const auto fetch_maps = [&](int k) { next.fetch(at, maps, (at.segments - 1 - k) * segment_tokens); };
+  fetch(at.turn);
+  fetch_maps(at.turn);
+  if (at.turn == 0 && at.lane == 0) memory.turns.start();
+  float exponent[lane_states];
+  at.load_exponents(o, exponent);
+  const float skip = at.has_channel ? o.skip[at.channel] : 0.0f;
+  WayBack back;
+  __syncthreads();
+  const int rounds = (at.segments + round_segments<G> - 1) / round_segments<G>;
+  for (int round = 0; round < rounds; ++round) {
+    const int end = min(at.segments, (round + 1) * round_segments<G>);
+    for (int k = round * round_segments<G> + at.turn; k < end; k += 2) {
+      const int segment = at.segments - 1 - k;
+      const int stage = static_cast<int>(static_cast<unsigned>(k) / 2 % stages<T>);
+      Rows<G, T>& u = own.u[stage];
+      Rows<G, T>& step = own.step[stage];
+      Rows<G, T>& gate = own.gate[stage];
+      float first_state[lane_states]{};
+      if (segment > 0 && at.has_channel) {
+        const float* const from = at.kept_states(kept_states, segment);
+        if constexpr (KeptV == lane_states) {
+          load(from, first_state);
+        } else {
+#pragma unroll
+          for (int i = 0; i < lane_states; ++i) first_state[i] = at.state(i) < G::states ? from[i] : 0.0f;
+        }
+      }
+      if constexpr (stages<T> == 2) fetch(k + 2);
+      next.put(at, own.maps);
+      fetch_maps(k + 2);
       wait_for_copies<stages<T> - 1>();
       __syncwarp();
-      Rows<G, T>& u = memory.u[stage][at.warp];
-      Rows<G, T>& dt = memory.dt[stage][at.warp];
-      const Rows<G, T>& d_out = memory.dy[stage][at.warp];
-      float exponent[lane_states];
+      // Forwards: what asks for no G.
+      float dt[segment_tokens], dy[segment_tokens];
+      float decay[segment_tokens][lane_states], state[segment_tokens][lane_states];
 #pragma unroll
-      for (int i = 0; i < lane_states; ++i) exponent[i] = memory.constants.exponent[group][i][at.lane];
-      float decay[warp_tokens][lane_states];
-      float state[warp_tokens][lane_states];
-      walk(at, u, dt, memory.bc, exponent, decay, memory.on, [&](int t, float, const float(&now)[lane_states]) {
-#pragma unroll
-        for (int i = 0; i < lane_states; ++i) state[t][i] = now[i];
-      });
-      walk_back(at, d_out, memory.bc, decay, memory.later);
-      __syncthreads();
-      for (int job = at.warp; job < 2 * lane_states + lane_sums; job += block.warps) {
-        const int i = job % lane_states;
-        const float own_exponent = memory.constants.exponent[group][i][at.lane];
-        if (job < lane_states) {
-          chain<false>(memory.on.states, memory.on.time, own_exponent, i, at.lane, block.warps,
-                       memory.entry[group][i][at.lane]);
-        } else if (job < 2 * lane_states) {
-          float& exit = memory.exit[group][i][at.lane];
-          exit = chain<true>(memory.later, memory.on.time, own_exponent, i, at.lane, block.warps,
-                             tile == block.tiles - 1 ? 0.0f : exit);
-        } else if (group > 0 || tile < block.tiles - 1) {  // the round before
-          const bool same = group > 0;
-          add_up(job - 2 * lane_states, same ? group - 1 : block.groups - 1,
-                 (same ? tile : tile + 1) == block.tiles - 1);
-        }
-      }
-      __syncthreads();
-      float first_state[lane_states];
-      WayBack back;
-      const float skip = memory.constants.skip[group][at.lane];
-#pragma unroll
-      for (int i = 0; i < lane_states; ++i) {
-        first_state[i] = memory.on.states[at.warp][i][at.lane];
-        back.later[i] = memory.later[at.warp][i][at.lane];
-        float handed = first_state[i];
-#pragma unroll
-        for (int t = 0; t < warp_tokens; ++t) {
-          handed *= decay[t][i];
-          state[t][i] += handed;
-        }
-      }
-#pragma unroll
-      for (int t = warp_tokens - 1; t >= 0; --t) {
-        float in = to_float(u.value[t][at.column]);
-        float step = to_float(dt.value[t][at.column]);
+      for (int t = 0; t < segment_tokens; ++t) {
+        dt[t] = Gates<T>::softplus(to_float(step.value[t][at.column]));
+        const float in = to_float(u.value[t][at.column]);
+        const float input = dt[t] * in;
         float b[lane_states], c[lane_states];
-        memory.bc.read_b(own + t, at.part, b);
-        memory.bc.read_c(own + t, at.part, c);
-        back.step<sizeof(T) == sizeof(float)>(at, t, in, step, to_float(d_out.value[t][at.column]), b, c, exponent,
-                                              skip, decay[t], state[t], t > 0 ? state[t > 0 ? t - 1 : 0] : first_state,
-                                              sums);
-        if constexpr (G::parts > 1) __syncwarp();  // all parts have read the token
-        if (at.part == 0) {
-          u.value[t][at.column] = from_float<T>(in);
-          dt.value[t][at.column] = from_float<T>(step);
-        }
-      }
+        own.maps.read_b(t, at.part, b);
+        own.maps.read_c(t, at.part, c);
+        float y = at.part == 0 ? skip * in : 0.0f;
 #pragma unroll
-      for (int i = 0; i < lane_states; ++i) memory.sums[at.warp][i][at.lane] = back.d_a[i];
-      memory.sums[at.warp][lane_states][at.lane] = back.d_skip;
+        for (int i = 0; i < lane_states; ++i) {
+          decay[t][i] = tensor::power_of_two(dt[t] * exponent[i]);
+          state[t][i] = decay[t][i] * (t > 0 ? state[t > 0 ? t - 1 : 0][i] : first_state[i]) + input * b[i];
+          y += state[t][i] * c[i];
+        }
+        y = sum_of_parts<G>(y);
+        const float z = to_float(gate.value[t][at.column]);
+        const float gradient = to_float(own.d_out[stage].value[t][at.column]);
+        const float s = Gates<T>::sigmoid(z);
+        const float silu = z * s;
+        dy[t] = gradient * silu;
+        if constexpr (G::parts > 1) __syncwarp();  // all parts have read the token
+        if (at.part == 0) gate.value[t][at.column] = from_float<T>(gradient * y * (s + silu * (1 - s)));
+      }
+      // And back.
+      if (k > 0) memory.turns.take(k, at.lane, back.later);
+#pragma unroll
+      for (int half = segment_tokens / MapSums::tokens - 1; half >= 0; --half) {
+        MapSums sums;
+#pragma unroll
+        for (int which = MapSums::tokens - 1; which >= 0; --which) {
+          const int t = half * MapSums::tokens + which;
+          float in = to_float(u.value[t][at.column]);
+          float d_step = dt[t];
+          float b[lane_states], c[lane_states];
+          own.maps.read_b(t, at.part, b);
+          own.maps.read_c(t, at.part, c);
+          back.template step<exact, G>(which, in, d_step, dy[t], b, c, exponent, skip, decay[t], state[t],
+                                       t > 0 ? state[t > 0 ? t - 1 : 0] : first_state, sums);
+          d_step *= Gates<T>::sigmoid_from_softplus(dt[t]);
+          if constexpr (G::parts > 1) __syncwarp();  // all parts have read the token
+          if (at.part == 0) {
+            u.value[t][at.column] = from_float<T>(in);
+            step.value[t][at.column] = from_float<T>(d_step);
+          }
+        }
+        if (half == 0 && k + 1 < at.segments) memory.turns.give(k, at.lane, back.later);
+        sums.store(at, &memory.sums[k % round_segments<G>].value[half * MapSums::tokens]);
+      }
       __syncwarp();
-      const int column = (block.first_group + group) * G::channels;
-      u.template store<OutV>(d.u, d.u_stride, block.sequence, first + own, length, column);
-      dt.template store<OutV>(d.dt, d.dt_stride, block.sequence, first + own, length, column);
+      const int first = segment * segment_tokens;
+      u.template store<OutV>(at, d_u_rows, first);
+      step.template store<OutV>(at, d_step_rows, first);
+      gate.template store<OutV>(at, d_gate_rows, first);
       __syncwarp();  // all lanes are done with this stage
-      if constexpr (stages<T> == 1)
-        fetch(0, tile, group + 1);
-      else
-        stage = 1 - stage;
+      if constexpr (stages<T> == 1) fetch(k + 2);
     }
-    sums.store(at, d, block.sequence + first + own, length - first - own);
+    __syncthreads();
+    add_up_maps(at, all_memory, d, round);
+    __syncthreads();
+  }
+  if (at.turn == 1) {
+#pragma unroll
+    for (int i = 0; i < lane_states; ++i) memory.of_odd[i][at.lane] = back.d_a[i];
+    memory.of_odd[lane_states][at.lane] = back.d_skip;
   }
   __syncthreads();
-  float* row = d.parameters + std::size_t{blockIdx.y} * G::all_channels * (G::states + 1);
-  for (int which = at.warp; which < lane_sums; which += block.warps) {
-    add_up(which, block.groups - 1, block.tiles == 1);
-    for (int group = 0; group < block.groups; ++group) {
-      const int channel = (block.first_group + group) * G::channels + at.column;
-      if (channel >= G::all_channels) continue;
-      const float sum = memory.total[group][which][at.lane];
-      if (which == lane_states) {
-        if (at.part == 0) row[G::all_channels * G::states + channel] = sum;
-      } else if (at.state(which) < G::states) {
-        row[channel * G::states + at.state(which)] = sum;
-      }
-    }
-  }
+  if (at.turn == 1 || !at.has_channel) return;
+  float* const row = d.parameters + std::size_t{blockIdx.y} * G::all_channels * (G::states + 1);
+#pragma unroll
+  for (int i = 0; i < lane_states; ++i)
+    if (at.state(i) < G::states) row[at.channel * G::states + at.state(i)] = back.d_a[i] + memory.of_odd[i][at.lane];
+  if (at.part == 0) row[G::all_channels * G::states + at.channel] = back.d_skip + memory.of_odd[lane_states][at.lane];
 }
 
 /// dB and dC from the parts of the blocks along the channels.
 template <int States, class T>
-__global__ void __launch_bounds__(256) add_projections(const float* bc, int parts, Gradients<T> d, unsigned tokens) {
+__global__ void __launch_bounds__(256) add_maps(const float* bc, int parts, Gradients<T> d, unsigned tokens) {
   const unsigned index = blockIdx.x * blockDim.x + threadIdx.x;
   if (index >= tokens * 2 * States) return;
   float sum = 0;
@@ -328,10 +321,7 @@ __global__ void __launch_bounds__(256) add_projections(const float* bc, int part
   for (int p = 0; p < parts; ++p) sum += bc[std::size_t{static_cast<unsigned>(p)} * tokens * 2 * States + index];
   const unsigned row = index / (2 * States);
   const unsigned n = index % (2 * States);
-  if (n < States)
-    d.b[row * d.b_stride + n] = from_float<T>(sum);
-  else
-    d.c[row * d.c_stride + n - States] = from_float<T>(sum);
+  d.bc.data[std::size_t{row} * d.bc.stride + n] = from_float<T>(sum);
 }
 
 /// Adds dA and dD of all sequences, the first `of_a` and the other columns of \p rows. A block has 32 columns.

@@ -2,27 +2,27 @@
 /// \file
 /// How a selective scan is spread over threads.
 ///
-/// A warp takes 8 tokens of a group of channels, a block up to 16 warps and so 128 tokens, all at once: every warp
-/// walks its tokens from a state of 0; what it hands on, S -> decay S + state for each channel and state, goes through
-/// shared memory, where the warps' maps are chained; then it adds what becomes of the state that it is handed. The
-/// decays stay in registers in between, as they are what costs: one exponential per token, channel and state.
-///
-/// A block takes several groups one after the other (the next one's numbers are on their way meanwhile), and longer
-/// sequences tile by tile. Tokens behind the end have a time step of 0: they leave a state as it is.
+/// A lane has a channel, or four of its states, and so a warp a group of channels. A sequence is cut into segments of 8
+/// tokens, which two warps of a group take in turn: while one goes on with the states that the other has handed to it,
+/// that one computes of its next segment what does not depend on states, such as decays and gates. Rows arrive in
+/// shared memory a segment ahead. Tokens behind the end of a sequence are read as zeros, and change nothing that
+/// counts.
 #pragma once
 
+#include <mad/cuda/approximate.cuh>
 #include <mad/cuda/async_copy.cuh>
 #include <mad/cuda/context.hpp>
-#include <mad/cuda/tensor_core.cuh>
+#include <mad/ops/elementwise.hpp>
+#include <mad/ops/selective_scan.hpp>
 
 #include <algorithm>
+#include <cstdint>
+#include <type_traits>
 
 namespace mad::cuda::scan_detail {
 
-inline constexpr int warp_tokens = 8;
-inline constexpr int most_warps = 16;
-inline constexpr int most_tokens = most_warps * warp_tokens;  ///< of a tile
-inline constexpr int most_groups = 8;                         ///< of a block
+inline constexpr int segment_tokens = ops::selective_scan::segment;
+inline constexpr int most_groups = 8;  ///< of a block
 inline constexpr int lane_states = 4;
 
 /// A group of channels: a lane has four states of one channel, `parts` lanes share a channel with more.
@@ -36,90 +36,90 @@ struct Group {
   static constexpr int padded_states = parts * lane_states;
 };
 
+/// Rows of tokens.
 template <class T>
-struct Operands {
-  const T* u;
-  const T* dt;
-  const float* a;
-  const T* b;
-  const T* c;
-  const float* skip;
-  unsigned u_stride, dt_stride, b_stride, c_stride;
+struct TokenRows {
+  T* data;
+  unsigned stride;
+
+  /// Those of the block's sequence, whose numbers an unsigned offset counts.
+  __device__ TokenRows of_sequence(int length) const {
+    return {data + std::size_t{blockIdx.y} * static_cast<unsigned>(length) * stride, stride};
+  }
+  /// Keeps the compiler from working out anew, wherever they are used, where these rows begin: that costs less time but
+  /// more registers.
+  __device__ TokenRows held() const {
+    T* first = data;
+    asm("" : "+l"(first));
+    __builtin_assume(__isGlobal(first));
+    return {first, stride};
+  }
+  __device__ T* at(int token, int column) const {
+    return data + (static_cast<unsigned>(token) * stride + static_cast<unsigned>(column));
+  }
 };
 
-/// How a call is cut into blocks.
+template <class T>
+struct Operands {
+  TokenRows<const T> u, step, gate, bc;
+  const float* a;
+  const float* skip;
+};
+
+/// How the groups of a sequence are spread over blocks.
 struct Spread {
-  int warps;   ///< of a block
-  int tiles;   ///< of a sequence
-  int share;   ///< groups of a block
+  int groups;  ///< of a block
   int blocks;  ///< along the channels
 
-  /// \p wanted blocks fill the device.
-  static Spread of(const Shape& shape, int groups, int wanted) {
-    const int length = static_cast<int>(shape.length);
-    Spread s{};
-    s.warps = std::min((length + warp_tokens - 1) / warp_tokens, most_warps);
-    s.tiles = (length + s.warps * warp_tokens - 1) / (s.warps * warp_tokens);
+  static Spread of(const Shape& shape, int groups, int multiprocessors) {
     const int least = (groups + most_groups - 1) / most_groups;
-    s.blocks = std::clamp(wanted / static_cast<int>(std::max<Index>(shape.batch, 1)), least, groups);
-    s.share = (groups + s.blocks - 1) / s.blocks;
-    s.blocks = (groups + s.share - 1) / s.share;
+    const int wanted = multiprocessors / static_cast<int>(std::clamp<Index>(shape.batch, 1, multiprocessors));
+    Spread s{};
+    s.blocks = std::clamp(wanted, least, groups);
+    s.groups = (groups + s.blocks - 1) / s.blocks;
+    s.blocks = (groups + s.groups - 1) / s.groups;
     return s;
   }
   dim3 grid(const Shape& shape) const {
     return dim3(static_cast<unsigned>(blocks), static_cast<unsigned>(shape.batch));
   }
-  dim3 block() const { return dim3(static_cast<unsigned>(warps * 32)); }
+  dim3 block() const { return dim3(static_cast<unsigned>(groups * 64)); }
 };
 
-/// What a thread is in charge of.
+/// What a thread is in charge of. Behind the last channel there are none.
 template <class G>
 struct Place {
-  int warp = static_cast<int>(threadIdx.x) / 32;
+  int groups = static_cast<int>(blockDim.x) / 64;
+  int group = static_cast<int>(threadIdx.x) / 32 % groups;  ///< in the block
+  int turn = static_cast<int>(threadIdx.x) / 32 / groups;   ///< the warp has every other segment from this one on
   int lane = static_cast<int>(threadIdx.x) % 32;
   int part = lane / G::channels;    ///< states 4 part to 4 part + 3
   int column = lane % G::channels;  ///< channel in the group
+  int first_column = (static_cast<int>(blockIdx.x) * groups + group) * G::channels;
+  int channel = first_column + column;
+  bool has_channel = channel < G::all_channels;
+  int length;
+  int segments;
+
+  __device__ explicit Place(int length) : length(length), segments((length + segment_tokens - 1) / segment_tokens) {}
 
   /// State i of the lane's.
   __device__ int state(int i) const { return part * lane_states + i; }
-};
-
-/// What a block is in charge of: a share of the groups of one sequence, tile by tile.
-template <class G>
-struct BlockPlace {
-  int warps = static_cast<int>(blockDim.x) / 32;
-  int tile_tokens = warps * warp_tokens;
-  int tiles;
-  int first_group;
-  int groups;
-  unsigned sequence;  ///< its first token
-
-  __device__ BlockPlace(int length, int share)
-      : tiles((length + tile_tokens - 1) / tile_tokens),
-        first_group(static_cast<int>(blockIdx.x) * share),
-        groups(min(share, G::count - first_group)),
-        sequence(blockIdx.y * length) {}
-};
-
-/// What the channels of a block's groups have for all tokens: the exponents log2(e) A of a lane's states, and D; 0
-/// where there is no such state or channel.
-template <class G>
-struct Constants {
-  float exponent[most_groups][lane_states][32];
-  float skip[most_groups][32];
-
   template <class T>
-  __device__ void load(const Operands<T>& o, const Place<G>& at, int first_group, int groups) {
+  __device__ void load_exponents(const Operands<T>& o, float (&exponent)[lane_states]) const {
     constexpr float log2_e = 1.44269504f;
-    for (int group = at.warp; group < groups; group += static_cast<int>(blockDim.x) / 32) {
-      const int channel = (first_group + group) * G::channels + at.column;
 #pragma unroll
-      for (int i = 0; i < lane_states; ++i) {
-        const bool here = channel < G::all_channels && at.state(i) < G::states;
-        exponent[group][i][at.lane] = here ? log2_e * o.a[channel * G::states + at.state(i)] : 0.0f;
-      }
-      skip[group][at.lane] = channel < G::all_channels ? o.skip[channel] : 0.0f;
+    for (int i = 0; i < lane_states; ++i) {
+      const bool here = has_channel && state(i) < G::states;
+      exponent[i] = here ? log2_e * o.a[channel * G::states + state(i)] : 0.0f;
     }
+  }
+  /// The kept states before a segment that is not the first: those of the lane are neighbours. \p kept is that of the
+  /// sequence.
+  template <class F>
+  __device__ F* kept_states(F* kept, int segment) const {
+    return kept + (static_cast<unsigned>((segment - 1) * (G::all_channels * G::states)) +
+                   static_cast<unsigned>(channel * G::states + state(0)));
   }
 };
 
@@ -131,144 +131,170 @@ __device__ inline float sum_of_parts(float x) {
   return x;
 }
 
-/// A warp's rows of one operand in shared memory: its tokens by the channels of a group.
+/// Softplus and the gate in the numbers of the precision.
+template <class T>
+struct Gates {
+  static constexpr bool exact = sizeof(T) == sizeof(float);
+  using Number = std::conditional_t<exact, float, approximate::Number>;
+  using Softplus = ops::Formula<&ops::softplus_op>;
+  using Sigmoid = ops::Formula<&ops::sigmoid_op>;
+
+  static __device__ float value_of(float x) { return x; }
+  static __device__ float value_of(approximate::Number x) { return x.value; }
+
+  /// max(x, 0) + log(1 + e), e = exp(-|x|), and with r = e / (2 + e): log(1 + e) = 2 artanh(r), r <= 1/3.
+  static __device__ float softplus(float x) {
+    if constexpr (exact) {
+      return Softplus::apply(0, x);
+    } else {
+      const float e = tensor::power_of_two(-1.44269504f * fabsf(x));
+      const float r = e * tensor::reciprocal(2 + e);
+      const float q = r * r;
+      return fmaxf(x, 0.0f) + r * (2 + q * (2.0f / 3 + q * (2.0f / 5 + q * (2.0f / 7))));
+    }
+  }
+  static __device__ float sigmoid(float x) { return value_of(Sigmoid::apply(0, Number(x))); }
+  /// Of the x of which \p y is the softplus.
+  static __device__ float sigmoid_from_softplus(float y) {
+    if constexpr (exact)
+      return -expm1f(-y);
+    else
+      return 1 - tensor::power_of_two(-1.44269504f * y);
+  }
+};
+
+/// A segment's rows of one operand in shared memory: tokens by the channels of a group.
 template <class G, class T>
 struct Rows {
-  T value[warp_tokens][G::channels];
+  T value[segment_tokens][G::channels];
 
-  /// Reads the rows of tokens `first` on, from column `column` on, V numbers at a time; zeros behind the last.
+  /// Reads the rows of tokens `first` on, V numbers at a time; zeros behind the last.
   template <int V>
-  __device__ void fetch(const T* from, unsigned stride, unsigned sequence, int first, int length, int column) {
-    for_pieces<V>([&](int t, int c) {
-      if (first + t < length && column + c < G::all_channels) {
-        copy_async<V>(&value[t][c], from + std::size_t{sequence + first + t} * stride + (column + c));
+  __device__ void fetch(const Place<G>& at, const TokenRows<const T>& from, int first) {
+    for_pieces<V>(at, [&](int t, int c) {
+      T* const to = &value[t][c];
+      const bool here = first + t < at.length && at.first_column + c < G::all_channels;
+      const T* const place = from.at(here ? first + t : 0, here ? at.first_column + c : 0);
+      if constexpr (V * sizeof(T) == 16) {
+        copy_or_clear_async(to, place, here);
+      } else if (here) {
+        copy_async<V>(to, place);
       } else {
         constexpr float zeros[V]{};
-        mad::cuda::store(&value[t][c], zeros);
+        mad::cuda::store(to, zeros);
       }
     });
   }
   /// Writes them.
   template <int V>
-  __device__ void store(T* to, unsigned stride, unsigned sequence, int first, int length, int column) const {
+  __device__ void store(const Place<G>& at, const TokenRows<T>& to, int first) const {
     using Piece = Chunk<T, V>;
-    for_pieces<V>([&](int t, int c) {
-      if (first + t < length && column + c < G::all_channels)
-        *reinterpret_cast<Piece*>(to + std::size_t{sequence + first + t} * stride + (column + c)) =
+    for_pieces<V>(at, [&](int t, int c) {
+      if (first + t < at.length && at.first_column + c < G::all_channels)
+        *reinterpret_cast<Piece*>(to.at(first + t, at.first_column + c)) =
             *reinterpret_cast<const Piece*>(&value[t][c]);
     });
   }
 
 private:
   template <int V, class F>
-  __device__ static void for_pieces(const F& f) {
+  __device__ static void for_pieces(const Place<G>& at, const F& f) {
     constexpr int per_row = G::channels / V;
-    constexpr int pieces = warp_tokens * per_row;
+    constexpr int pieces = segment_tokens * per_row;
 #pragma unroll
     for (int begin = 0; begin < pieces; begin += 32) {
-      const int i = begin + static_cast<int>(threadIdx.x) % 32;
+      const int i = begin + at.lane;
       if (pieces % 32 == 0 || i < pieces) f(i / per_row, i % per_row * V);
     }
   }
 };
 
-/// B and C of a tile's tokens.
+/// B and C of a segment.
 template <class G>
-struct Projections {
-  struct Token {
-    float b[G::padded_states], c[G::padded_states];
-  };
-  Token token[most_tokens];
+struct Maps {
+  static constexpr int numbers = 2 * G::padded_states;  ///< of a token
+  float value[segment_tokens][numbers];
 
-  template <class T>
-  __device__ void load(const Operands<T>& o, unsigned sequence, int first, int length) {
-    constexpr int numbers = 2 * G::padded_states;
-    float* to = token[0].b;
-    const int tokens = static_cast<int>(blockDim.x) / 32 * warp_tokens;
-#pragma unroll 4
-    for (int i = static_cast<int>(threadIdx.x); i < tokens * numbers; i += static_cast<int>(blockDim.x)) {
-      const int t = first + i / numbers;
-      const int n = i % G::padded_states;
-      const bool is_c = i % numbers >= G::padded_states;
-      float x = 0;
-      if (t < length && n < G::states)
-        x = to_float(is_c ? o.c[std::size_t{sequence + t} * o.c_stride + n]
-                          : o.b[std::size_t{sequence + t} * o.b_stride + n]);
-      to[i] = x;
-    }
-  }
   __device__ void read_b(int t, int part, float (&b)[lane_states]) const {
-    mad::cuda::load(token[t].b + part * lane_states, b);
+    mad::cuda::load(value[t] + part * lane_states, b);
   }
   __device__ void read_c(int t, int part, float (&c)[lane_states]) const {
-    mad::cuda::load(token[t].c + part * lane_states, c);
+    mad::cuda::load(value[t] + G::padded_states + part * lane_states, c);
   }
 };
 
-/// What warps hand on for each of a lane's states: values, and times dt, which stand for decays exp(A dt).
-struct HandedOn {
-  float states[most_warps][lane_states][32];
-  float time[most_warps][32];
+/// The numbers that a lane puts into a warp's `Maps`, on their way.
+template <class G, class T>
+class NextMaps {
+public:
+  __device__ void fetch(const Place<G>& at, const TokenRows<const T>& bc, int first) {
+#pragma unroll
+    for (int k = 0; k < count; ++k) {
+      const int t = first + (k * 32 + at.lane) / Maps<G>::numbers;
+      const int n = (k * 32 + at.lane) % Maps<G>::numbers;
+      const int state = n % G::padded_states;
+      value_[k] = from_float<T>(0.0f);
+      if (state < G::states && static_cast<unsigned>(t) < static_cast<unsigned>(at.length))
+        value_[k] = *bc.at(t, n < G::padded_states ? state : G::states + state);
+    }
+  }
+  __device__ void put(const Place<G>& at, Maps<G>& to) const {
+#pragma unroll
+    for (int k = 0; k < count; ++k) to.value[0][k * 32 + at.lane] = to_float(value_[k]);
+  }
+
+private:
+  static constexpr int count = segment_tokens * Maps<G>::numbers / 32;
+  T value_[count];
 };
 
-/// Chains the maps x -> decay x + value of all warps for one state of a lane: each warp's value becomes the x it is
-/// handed. Returns what the last one hands on.
-template <bool Backwards>
-__device__ inline float chain(float (&value)[most_warps][lane_states][32], const float (&time)[most_warps][32],
-                              float exponent, int state, int lane, int warps, float x) {
-  constexpr int at_once = 8;
-  constexpr int step = Backwards ? -1 : 1;
-  for (int first = 0; first < warps; first += at_once) {
-    const int warp = Backwards ? warps - 1 - first : first;
-    float* own = &value[warp][state][lane];
-    const float* own_time = &time[warp][lane];
-    float decay[at_once], next[at_once];
-#pragma unroll
-    for (int j = 0; j < at_once; ++j) {
-      if (first + j >= warps) continue;
-      decay[j] = tensor::power_of_two(own_time[j * step * 32] * exponent);
-      next[j] = own[j * step * lane_states * 32];
-    }
-#pragma unroll
-    for (int j = 0; j < at_once; ++j) {
-      if (first + j >= warps) continue;
-      own[j * step * lane_states * 32] = x;
-      x = decay[j] * x + next[j];
-    }
-  }
-  return x;
-}
-
-/// Walks a warp's tokens from a state of 0: keeps their decays, leaves what the warp hands on, and calls
-/// `each(token, u, states)`.
-template <class G, class T, class Each>
-__device__ inline void walk(const Place<G>& at, const Rows<G, T>& u, const Rows<G, T>& dt, const Projections<G>& bc,
-                            const float (&exponent)[lane_states], float (&decay)[warp_tokens][lane_states],
-                            HandedOn& to, const Each& each) {
-  float state[lane_states]{};
-  float time = 0;
-#pragma unroll
-  for (int t = 0; t < warp_tokens; ++t) {
-    const float step = to_float(dt.value[t][at.column]);
-    const float in = to_float(u.value[t][at.column]);
-    const float input = step * in;
-    time += step;
-    float b[lane_states];
-    bc.read_b(at.warp * warp_tokens + t, at.part, b);
-#pragma unroll
-    for (int i = 0; i < lane_states; ++i) {
-      decay[t][i] = tensor::power_of_two(step * exponent[i]);
-      state[i] = decay[t][i] * state[i] + input * b[i];
-    }
-    each(t, in, state);
-  }
-#pragma unroll
-  for (int i = 0; i < lane_states; ++i) to.states[at.warp][i][at.lane] = state[i];
-  to.time[at.warp][at.lane] = time;
-}
-
-/// Bytes that the staged rows of a block may take decide whether the next group's are fetched while one is at work.
+/// Segments of which a warp has the rows in shared memory, or on their way there, within some 90 KB of a block.
 template <class T>
 inline constexpr int stages = sizeof(T) == sizeof(BFloat16) ? 2 : 1;
+
+/// What the two warps of a group hand to each other, segment after segment: four numbers of each lane.
+class Turns {
+public:
+  /// One thread does this, before the block's first barrier.
+  __device__ void start() {
+#pragma unroll
+    for (std::uint64_t& barrier : given_)
+      asm volatile("mbarrier.init.shared.b64 [%0], 1;" : : "r"(address(barrier)) : "memory");
+  }
+  /// The warp whose turn it is has dealt with segment \p k, counted from the first one that is dealt with.
+  __device__ void give(unsigned k, int lane, const float (&x)[lane_states]) {
+    store(handed_[lane], x);
+    __syncwarp();
+    if (lane == 0) {
+      [[maybe_unused]] std::uint64_t state;
+      asm volatile("mbarrier.arrive.shared.b64 %0, [%1];" : "=l"(state) : "r"(address(given_[k % 2])) : "memory");
+    }
+  }
+  /// Waits for what is given with segment k - 1.
+  __device__ void take(unsigned k, int lane, float (&x)[lane_states]) {
+    const std::uint32_t barrier = address(given_[(k - 1) % 2]);
+    const unsigned parity = (k - 1) / 2 % 2;
+    std::uint32_t done;
+    do {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+      asm volatile("{ .reg .pred p; mbarrier.try_wait.parity.shared.b64 p, [%1], %2; selp.u32 %0, 1, 0, p; }"
+#else
+      asm volatile("{ .reg .pred p; mbarrier.test_wait.parity.shared.b64 p, [%1], %2; selp.u32 %0, 1, 0, p; }"
+#endif
+                   : "=r"(done)
+                   : "r"(barrier), "r"(parity)
+                   : "memory");
+    } while (done == 0);
+    load(handed_[lane], x);
+  }
+
+private:
+  static __device__ std::uint32_t address(const std::uint64_t& barrier) {
+    return static_cast<std::uint32_t>(__cvta_generic_to_shared(&barrier));
+  }
+
+  alignas(16) float handed_[32][lane_states];
+  std::uint64_t given_[2];
+};
 
 }  // namespace mad::cuda::scan_detail
