@@ -5,6 +5,7 @@
 
 #include <mad/cuda/context.hpp>
 #include <mad/cuda/deferred_gradients.cuh>
+#include <mad/cuda/linear_few_inputs.cuh>
 #include <mad/cuda/matrix_product.cuh>
 #include <mad/cuda/put_off_products.cuh>
 #include <mad/cuda/sum.cuh>
@@ -137,13 +138,18 @@ struct Kernel<&ops::linear_op> {
   }
   template <int Operands, class C>
   static constexpr bool puts_off() {
-    bool all = linear_detail::may_be_put_off<C>();
+    bool all = linear_detail::may_be_put_off<C>() && !is_by_rows<Operands, C>();
     if constexpr (Operands > 2) all = all && C::template is_parameter<2>();
     return all;
   }
   template <class C>
   static void run(const C& call) {
     run_with<C::node.operands>(call, View<const typename C::template Out<0>>{});
+  }
+  /// True for a map of few inputs without an addend, stored (out, in).
+  template <int Operands, class C>
+  static constexpr bool is_by_rows() {
+    return few_inputs::takes<C>() && C::node.operands == Operands && !linear_detail::in_out<C>();
   }
   /// The map of the first `Operands` operands.
   template <int Operands, class C>
@@ -152,6 +158,12 @@ struct Kernel<&ops::linear_op> {
     using U = typename C::template Out<0>;
     const U* bias = nullptr;
     if constexpr (Operands > 2) bias = linear_detail::in_type<2, U>(call);
+    if constexpr (is_by_rows<Operands, C>()) {
+      // Rows of eight numbers of the bias are read at once, pairs of the weight.
+      const T* weight = linear_detail::in_type<1, T>(call);
+      if (product_detail::alignment_of(bias) >= 16 && product_detail::alignment_of(weight) >= 4)
+        return few_inputs::run(call, weight, bias);
+    }
     if constexpr (puts_off<Operands, C>())
       if (linear_detail::put_off(call, C::operand(0).width, C::node.width, linear_detail::in_out<C>(),
                                  call.template in<0>(), bias, addend))
