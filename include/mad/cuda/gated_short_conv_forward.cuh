@@ -4,7 +4,7 @@
 #pragma once
 
 #include <mad/cuda/async_copy.cuh>
-#include <mad/cuda/short_conv.cuh>
+#include <mad/cuda/short_conv_layout.cuh>
 
 #include <algorithm>
 #include <cstddef>
