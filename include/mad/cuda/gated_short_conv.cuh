@@ -4,6 +4,7 @@
 /// memory, the backward pass computes them again.
 #pragma once
 
+#include <mad/cuda/chunk.hpp>
 #include <mad/cuda/context.hpp>
 #include <mad/cuda/gated_short_conv_forward.cuh>
 #include <mad/cuda/gated_short_conv_gradient.cuh>
