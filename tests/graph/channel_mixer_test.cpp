@@ -215,6 +215,65 @@ TEST_CASE("The backward table of SwiGLU lists two inputs, and products out of bo
   CHECK(stored == 3);  // both gradients, and what w3 multiplies
 }
 
+TEST_CASE("A norm in front of a mixer is of its step, where devices ask for it") {
+  constexpr unsigned with_norms = on_device | mixer_norms;
+  const auto norms = []<class L, int Width>(unsigned passes) {
+    const Planned p = Planned::make<L, Width>(passes);
+    Count found{};
+    for (const int step : p.mixers(Phase::forward))
+      if (MixerTables(*p.graph, *p.plan, step).mixer.norm >= 0) ++found.forward;
+    for (const int step : p.mixers(Phase::backward))
+      if (MixerTables(*p.graph, *p.plan, step).mixer.norm >= 0) ++found.backward;
+    return found;
+  };
+  CHECK(norms.operator()<Residual<Norm::layer_norm, SwiGLU>, 128>(with_norms) == forward_only);
+  CHECK(norms.operator()<Residual<Norm::rms_norm, SwiGLU>, 48>(with_norms) == forward_only);
+  CHECK(norms.operator()<Residual<Norm::layer_norm, Mlp>, 64>(with_norms) == forward_only);
+  CHECK(norms.operator()<Residual<Norm::rms_norm, ThreeWaysIn>, 32>(with_norms) == forward_only);
+  CHECK(norms.operator()<NoResidual, 32>(with_norms) == forward_only);
+  CHECK(norms.operator()<Residual<Norm::layer_norm, SwiGLU>, 64>(all_passes | channel_mixers | mixer_norms) ==
+        forward_only);
+  CHECK(norms.operator()<Residual<Norm::layer_norm, SwiGLU>, 128>(on_device) == none);
+  CHECK(norms.operator()<Residual<Norm::layer_norm, SwiGLU>, 144>(with_norms) == none);
+  CHECK(norms.operator()<Residual<Norm::layer_norm, RWKV6ChannelMixer>, 32>(with_norms) == none);  // a shift between
+  CHECK(norms.operator()<Residual<Norm::layer_norm, LowRank>, 32>(with_norms) == none);            // an addend, too
+  CHECK(norms.operator()<NormReadOutside, 32>(with_norms) == none);
+  CHECK(norms.operator()<NormOfHeads, 32>(with_norms) == none);
+  CHECK(norms.operator()<NormOfTwo, 32>(with_norms) == none);
+}
+
+TEST_CASE("A mixer with a norm in front reads x, and writes what the norm computes if that is saved") {
+  const Planned p = Planned::make<Residual<Norm::layer_norm, SwiGLU>, 64>(on_device | mixer_norms);
+  CHECK(p.columns(Space::saved) == 64);
+  const MixerTable t = p.mixer(Phase::forward).mixer;
+  CHECK(t.inputs[0] == 0);
+  CHECK(t.addend == 0);
+  CHECK(p.plan->location[t.norm].space == Space::saved);
+  CHECK(t.result() == p.graph->output);
+  const int* begin = p.plan->schedule.phase_begin + static_cast<int>(Phase::forward);
+  CHECK(begin[1] - begin[0] == 1);
+  // Where it is computed again in the backward pass it has no memory.
+  constexpr unsigned recomputing = all_passes | channel_mixers | mixer_norms;
+  const Planned again = Planned::make<Residual<Norm::layer_norm, SwiGLU>, 64>(recomputing);
+  CHECK(again.plan->location[again.mixer(Phase::forward).mixer.norm].space == Space::registers);
+}
+
+TEST_CASE("The checker sees a norm that lost its place, or lies on what a mixer reads or writes") {
+  const Planned p = Planned::make<Residual<Norm::layer_norm, SwiGLU>, 16>(on_device | mixer_norms);
+  const MixerTable t = p.mixer(Phase::forward).mixer;
+  Location* at = p.plan->location;
+  const auto spoiled = [&](int i, Location other) {
+    const Location kept = std::exchange(at[i], other);
+    const bool seen = !PlanChecker::check(*p.graph, *p.plan, true).empty();
+    at[i] = kept;
+    return seen;
+  };
+  CHECK(spoiled(t.norm, Location{}));
+  CHECK(spoiled(t.norm, at[t.inputs[0]]));
+  CHECK(spoiled(t.norm, at[t.result()]));
+  CHECK(PlanChecker::check(*p.graph, *p.plan, true).empty());
+}
+
 TEST_CASE("A weight that is read both ways is listed twice") {
   CHECK(count<TiedWeights, 32>() == both);
   const MixerTable tied = Planned::make<TiedWeights, 32>().mixer(Phase::forward).mixer;

@@ -66,6 +66,27 @@ MAD_MIXER_LAYER(PartOfAConcat) {
   return concat(linear(silu(linear(slice(x, 0, half), 48, "in")), half, "out"), slice(x, half, half));
 }
 
+// Mixers behind norms.
+
+/// Others read what the norm computes.
+MAD_MIXER_LAYER(NormReadOutside) {
+  const Value normed = layer_norm(x);
+  return x + linear(silu(linear(normed, 48, "in")), x.width(), "out") * normed;
+}
+MAD_MIXER_LAYER(NoResidual) { return linear(silu(linear(layer_norm(x), 48, "in")), x.width(), "out"); }
+MAD_MIXER_LAYER(NormOfHeads) { return x + linear(silu(linear(rms_norm_heads(x, 8), 48, "in")), x.width(), "out"); }
+/// Two mixers read one norm.
+MAD_MIXER_LAYER(NormOfTwo) {
+  const Value normed = layer_norm(x);
+  Value mixed = x;
+  {
+    Scope scope(x, "one");
+    mixed = mixed + linear(silu(linear(normed, 48, "in")), x.width(), "out");
+  }
+  Scope scope(x, "other");
+  return mixed + linear(tanh(linear(normed, 32, "in")), x.width(), "out");
+}
+
 // None.
 
 MAD_MIXER_LAYER(ReadInside) {

@@ -23,8 +23,8 @@ public:
 
   bool agree() const {
     return run.count > 0 && mixer.in_count > 0 && mixer.out_count > 0 &&
-           step_.count == run.count + mixer.in_count + mixer.out_count && members_agree() && ways_in_agree() &&
-           ways_out_agree() && inputs_fit() && layouts_agree();
+           step_.count == run.count + mixer.in_count + mixer.out_count + (mixer.norm >= 0 ? 1 : 0) && members_agree() &&
+           ways_in_agree() && ways_out_agree() && norm_agrees() && inputs_fit() && layouts_agree();
   }
 
 private:
@@ -45,13 +45,23 @@ private:
     return fits(mixer.inside);
   }
 
+  /// A norm is of the only input, whole rows of it.
+  bool norm_agrees() const {
+    if (mixer.norm < 0) return true;
+    const Node& n = node(mixer.norm);
+    return n.op->row_norm && n.attribute[0] == n.width && mixer.input_count == 1 && n.operand[0] == mixer.inputs[0] &&
+           std::all_of(n.operand + 1, n.operand + n.operands,
+                       [&](int k) { return node(k).op == &ops::parameter_op && node(k).width == n.width; });
+  }
+
   /// A product inside has no memory, whoever reads it.
   bool ways_in_agree() const {
     if (mixer.in_count != run.load_count) return false;
     for (int k = 0; k < mixer.in_count; ++k) {
       const MixerTable::Product& p = mixer.in[k];
       const Node& n = node(p.node);
-      if (n.op->product == Product::none || n.operands != 2 || n.operand[0] != mixer.inputs[p.from] ||
+      if (n.op->product == Product::none || n.operands != 2 ||
+          n.operand[0] != (mixer.norm >= 0 ? mixer.norm : mixer.inputs[p.from]) ||
           n.operand[1] != mixer.weights[p.weight] || n.width != mixer.inside || !in_registers(p.node) ||
           p.node != run.loads[k].node || run.loads[k].columns != RunColumns::same)
         return false;

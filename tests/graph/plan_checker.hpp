@@ -184,9 +184,9 @@ private:
   }
   bool in_registers(int i) const { return plan_.location[i].space == Space::registers; }
 
-  /// As its kernel goes, by what the tables say: rows of the inputs are read first, then those of members are written,
-  /// then the addend's are read and the result's written. Blocks of rows do that in any order, so whatever is written
-  /// may lie on nothing that is read, but for the result on the addend.
+  /// As its kernel goes, by what the tables say: rows of the inputs are read first, then those of a norm in front and
+  /// of members are written, then the addend's are read and the result's written. Blocks of rows do that in any order,
+  /// so whatever is written may lie on nothing that is read, but for the result on the addend.
   void run_mixer(int index) {
     const MixerTables tables(g_, plan_, index);
     const RunTable& run = tables.run;
@@ -199,11 +199,13 @@ private:
     std::set<int> stored;
     for (int m = 0; m < run.count; ++m)
       if (!in_registers(run.members[m])) stored.insert(run.members[m]);
+    if (t.norm >= 0 && !in_registers(t.norm)) stored.insert(t.norm);
     stored.insert(t.result());
     for (const int i : stored)
       for (const int o : reads)
         if (i != t.result() || o != t.addend || !same_place(i, o)) apart(i, o);
     for (int w = 0; w < t.weight_count; ++w) read_all(t.weights[w], first);
+    for (int k = 1; t.norm >= 0 && k < g_.nodes[t.norm].operands; ++k) read_all(g_.nodes[t.norm].operand[k], t.norm);
     const auto columns = [&](int node, const auto& use) {
       for (int c = 0; c < g_.nodes[node].width; ++c) use(c);
     };
@@ -217,6 +219,7 @@ private:
     for (int m = 0; m < run.count; ++m) execute(run.members[m]);
     for (int k = 0; k < t.in_count; ++k) execute(t.in[k].node);
     for (int k = 0; k < t.out_count; ++k) execute(t.out[k].node);
+    if (t.norm >= 0) execute(t.norm);
   }
 
   static Index row_in(Domain narrow, Domain wide, Index row) {

@@ -6,11 +6,13 @@
 ///     dx = sum over k of g_k(x A_1, ..., dy B') A_k'      backward, where f's arguments are computed again
 ///
 /// with x and y of (rows, at most 128 columns), A_k (outside, inside), B (inside, outside), and f, g_k functions of
-/// single numbers. A warp has 16 rows of x (and dy) in registers, and their sums of y. It goes through the inside part
-/// by part (16 or 32 columns): products in, the elementwise nodes, products out. What lies inside leaves the registers
-/// only where others read it. The weights' parts go through shared memory, some of them ahead.
+/// single numbers. Forward x may be the norm of what is read (channel_mixer_norm.cuh). A warp has 16 rows of x (and dy)
+/// in registers, and their sums of y. It goes through the inside part by part (16 or 32 columns): products in, the
+/// elementwise nodes, products out. What lies inside leaves the registers only where others read it. The weights' parts
+/// go through shared memory, some of them ahead.
 #pragma once
 
+#include <mad/cuda/channel_mixer_norm.cuh>
 #include <mad/cuda/channel_mixer_panels.cuh>
 #include <mad/cuda/channel_mixer_products.cuh>
 #include <mad/cuda/channel_mixer_rows.cuh>
@@ -43,11 +45,16 @@ struct Mixer {
   static constexpr int result_width = form.result_width;
   static constexpr int alignment = form.alignment;
   static constexpr int stored_members = form.stored_members;
+  /// An addend that has not been read for the products.
+  static constexpr bool reads_addend = form.has_addend && !form.adds_x;
 
   struct Memory {
     const BFloat16* input[channel_mixer::most_inputs];
     const BFloat16* weight[channel_mixer::most_weights];
     const BFloat16* addend;
+    const float* norm_weight;
+    const float* norm_bias;
+    BFloat16* normed;  ///< what the norm computes
     BFloat16* member[stored_members > 0 ? stored_members : 1];
     BFloat16* result;
     unsigned rows;
@@ -63,6 +70,8 @@ struct Mixer {
 
   using Inputs = tensor::Left<16>[steps<0> + steps<1>];
   using Result = tensor::Sums[result_width / 8];
+  /// Rows as wide as the result, as they are read and written.
+  using WholeRows = tensor::Left<16>[result_width / 16];
 
   /// The part that comes as number \p p to single warps. Thread blocks begin with different parts, so that not all
   /// multiprocessors ask for the same memory at the same time; but where something is stored by parts, neighbours are
@@ -100,6 +109,40 @@ struct Mixer {
     }
   }
 
+  /// Reads a warp's rows by `read(input)`, and computes what the products read if that is a norm of them.
+  template <class Read>
+  static __device__ void read_inputs(const Memory& memory, Inputs& input, WholeRows& addend, const Read& read) {
+    if constexpr (form.has_norm) {
+      using Norm = channel_mixer_detail::MixerNorm<Mixer>;
+      typename Norm::Parameters parameters;
+      parameters.load(memory);
+      read(input);
+      if constexpr (form.adds_x) {
+#pragma unroll
+        for (int s = 0; s < result_width / 16; ++s) addend[s] = input[s];
+      }
+      Norm::apply(parameters, input);
+    } else {
+      read(input);
+    }
+  }
+  /// A warp's result as it is stored.
+  static __device__ void pack_result(const Result& result, const WholeRows& addend, WholeRows& packed) {
+#pragma unroll
+    for (int s = 0; s < result_width / 16; ++s) {
+#pragma unroll
+      for (int part = 0; part < 4; ++part) {
+        float sum[2];
+#pragma unroll
+        for (int i = 0; i < 2; ++i) {
+          sum[i] = result[2 * s + part / 2].value[part % 2 * 2 + i];
+          if constexpr (form.has_addend) sum[i] += channel_mixer_detail::number_of(addend[s].part[part], i);
+        }
+        packed[s].part[part] = tensor::pack(sum[0], sum[1]);
+      }
+    }
+  }
+
   /// The rows of a block, by warps each for themselves.
   template <int... L, int... M, int... O>
   static __device__ void compute_by_warps(const Memory& memory, BFloat16* shared,
@@ -115,7 +158,9 @@ struct Mixer {
     weights.fill_first(shared);
     channel_mixer_detail::DirectRows<Mixer> rows(memory);
     Inputs input;
-    rows.load(input);
+    WholeRows addend;
+    read_inputs(memory, input, addend, [&](Inputs& to) { rows.load(to); });
+    if constexpr (form.stores_norm) rows.store_norm(input);
     Result result{};
     int stage = 0;
 #pragma unroll 1
@@ -140,7 +185,10 @@ struct Mixer {
       stage = stage == stages - 1 ? 0 : stage + 1;
     }
     wait_for_copies<0>();
-    rows.store_result(result);
+    if constexpr (reads_addend) rows.read_addend(addend);
+    WholeRows packed;
+    pack_result(result, addend, packed);
+    rows.store_result(packed);
   }
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
@@ -186,7 +234,8 @@ struct Mixer {
     constexpr int tiles = columns / 8;
     constexpr auto stored = std::make_integer_sequence<int, stored_members>{};
     Inputs input;
-    rows.load(input, block, block + gridDim.x);
+    WholeRows addend;
+    read_inputs(rows.memory, input, addend, [&](Inputs& to) { rows.load(to, block); });
     Result result{};
     tensor::Sums sums[loads][tiles];
     tensor::Sums values[members][tiles];
@@ -213,6 +262,8 @@ struct Mixer {
       (tensor::pin(inner[form.out[O].member]), ...);
     };
     begin_ways_in();
+    if constexpr (form.stores_norm) rows.store_norm(input);
+    rows.load_ahead(block + gridDim.x);
     tensor::wait_for_products();
     evaluate_sums();
     pack_values();
@@ -232,11 +283,14 @@ struct Mixer {
     tensor::begin_products();
     begin_ways_out(parts - 1, turn.stage);
     rows.send_members((parts - 1) * columns, stored);
+    if constexpr (reads_addend) rows.read_addend(addend);
     tensor::wait_for_products();
     tensor::pin(result);
     weights.release(turn.stage);
     turn.advance();
-    rows.store_result(result);
+    WholeRows packed;
+    pack_result(result, addend, packed);
+    rows.store_result(packed);
   }
 #endif
 
@@ -266,15 +320,16 @@ template <class Low, int StepIndex, class P>
 void Mixer<Low, StepIndex, P>::run(const Context<P>& context, const Place* at) {
   if (context.queue->rehearsing()) return;
   Memory memory{};
-  const auto next = [&] { return reinterpret_cast<BFloat16*>(locate(context, *at)); };
-  for (int i = 0; i < form.inputs; ++i, ++at) memory.input[i] = next();
-  for (int w = 0; w < form.weights; ++w, ++at) memory.weight[w] = locate_factor(context, *at);
-  if (form.has_addend) {
-    memory.addend = next();
-    ++at;
-  }
-  for (int m = 0; m < stored_members; ++m, ++at) memory.member[m] = next();
-  memory.result = next();
+  const auto next = [&] { return locate(context, *at++); };
+  const auto next_rows = [&] { return reinterpret_cast<BFloat16*>(next()); };
+  for (int i = 0; i < form.inputs; ++i) memory.input[i] = next_rows();
+  for (int w = 0; w < form.weights; ++w) memory.weight[w] = locate_factor(context, *at++);
+  if (form.has_norm) memory.norm_weight = reinterpret_cast<const float*>(next());
+  if (form.has_bias) memory.norm_bias = reinterpret_cast<const float*>(next());
+  if (reads_addend) memory.addend = next_rows();
+  for (int m = 0; m < stored_members; ++m) memory.member[m] = next_rows();
+  if (form.stores_norm) memory.normed = next_rows();
+  memory.result = next_rows();
   memory.rows = static_cast<unsigned>(rows_of(Domain::tokens, context.shape));
   // The host does not know which code the device has. That for four warps together wants more threads, and its blocks
   // stay until there are no more rows.

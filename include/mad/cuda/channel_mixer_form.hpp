@@ -1,6 +1,7 @@
 // Copyright 2026 The mad authors. SPDX-License-Identifier: Apache-2.0
 /// \file
-/// What the code of a channel mixer's kernel depends on: sizes, which product reads what, and the run in the middle.
+/// What the code of a channel mixer's kernel depends on: sizes, which product reads what, the run in the middle, and a
+/// norm in front.
 #pragma once
 
 #include <mad/cuda/context.hpp>
@@ -39,10 +40,17 @@ struct MixerForm {
   int result_width = 0;
   int result_stride = 0;
   bool has_addend = false;
+  bool adds_x = false;  ///< the addend is the input, of which the products read the norm
   int addend_stride = 0;
   int stored_members = 0;
   int stored[Members]{};  ///< the members of the run that others read
   int member_stride[Members]{};
+  bool has_norm = false;  ///< in front, of the only input
+  bool is_centred = false;
+  bool has_bias = false;
+  double epsilon = 0;
+  bool stores_norm = false;  ///< others read what the norm computes
+  int norm_stride = 0;
   int alignment = 16;    ///< in bytes, of all that is read and written by rows
   bool is_short = true;  ///< all of that is in the activation's type
 
@@ -50,8 +58,10 @@ struct MixerForm {
     Fingerprint print;
     print.add(run.print());
     for (const int fact : {inside, inputs, weights, ways_in, ways_out, result_width, result_stride, has_addend ? 1 : 0,
-                           addend_stride, stored_members, alignment, is_short ? 1 : 0})
+                           adds_x ? 1 : 0, addend_stride, stored_members, has_norm ? 1 : 0, is_centred ? 1 : 0,
+                           has_bias ? 1 : 0, stores_norm ? 1 : 0, norm_stride, alignment, is_short ? 1 : 0})
       print.add(fact);
+    print.add(epsilon);
     for (const int width : input_width) print.add(width);
     for (const int stride : input_stride) print.add(stride);
     for (const int stride : member_stride) print.add(stride);
@@ -63,9 +73,10 @@ struct MixerForm {
   constexpr bool has_operation_of(const MixerForm& other) const { return run.has_operation_of(other.run); }
 };
 
-/// Where the values of a mixer lie: inputs, weights and the addend, then stored members and the result.
+/// Where the values of a mixer lie: inputs, weights, weight and bias of a norm in front, and the addend unless it is
+/// the input; then stored members, what the norm computes, and the result.
 struct MixerPlaces {
-  Place at[channel_mixer::most_inputs + channel_mixer::most_weights + longest_run + 2];
+  Place at[channel_mixer::most_inputs + channel_mixer::most_weights + longest_run + 5];
   int reads = 0;
   int writes = 0;
 };
@@ -80,6 +91,9 @@ struct MixerMaker {
   static constexpr bool stored(int m) { return Low::plan.location[run.members[m]].space != Space::registers; }
 
   static constexpr int stride_of(int id) { return Low::plan.location[id].stride; }
+
+  static constexpr bool stores_norm = table.norm >= 0 && Low::plan.location[table.norm].space != Space::registers;
+  static constexpr bool adds_x = table.norm >= 0 && table.addend == table.inputs[0];
 
   static constexpr Form make_form() {
     Form form;
@@ -113,6 +127,7 @@ struct MixerMaker {
     form.result_stride = stride_of(table.result());
     by_rows(table.result());
     form.has_addend = table.addend >= 0;
+    form.adds_x = adds_x;
     if (form.has_addend) {
       form.addend_stride = stride_of(table.addend);
       by_rows(table.addend);
@@ -123,25 +138,34 @@ struct MixerMaker {
       form.stored[form.stored_members++] = m;
       by_rows(run.members[m]);
     }
+    if (table.norm >= 0) {
+      const Node& n = Low::nodes.at[table.norm];
+      form.has_norm = true;
+      form.is_centred = n.attribute[1] != 0;
+      form.has_bias = n.operands > 2;
+      form.epsilon = n.number[0];
+    }
+    if (stores_norm) {
+      form.stores_norm = true;
+      form.norm_stride = stride_of(table.norm);
+      by_rows(table.norm);
+    }
     return form;
   }
 
   static constexpr MixerPlaces make_places() {
     MixerPlaces places;
-    const auto add = [&](int id) { places.at[places.reads + places.writes] = Place::of<Low, P>(id); };
-    for (int i = 0; i < table.input_count; ++i, ++places.reads) add(table.inputs[i]);
-    for (int w = 0; w < table.weight_count; ++w, ++places.reads) add(table.weights[w]);
-    if (table.addend >= 0) {
-      add(table.addend);
-      ++places.reads;
-    }
-    for (int m = 0; m < run.count; ++m) {
-      if (!stored(m)) continue;
-      add(run.members[m]);
-      ++places.writes;
-    }
-    add(table.result());
-    ++places.writes;
+    const auto read = [&](int id) { places.at[places.reads++] = Place::of<Low, P>(id); };
+    for (int i = 0; i < table.input_count; ++i) read(table.inputs[i]);
+    for (int w = 0; w < table.weight_count; ++w) read(table.weights[w]);
+    if (table.norm >= 0)
+      for (int k = 1; k < Low::nodes.at[table.norm].operands; ++k) read(Low::nodes.at[table.norm].operand[k]);
+    if (table.addend >= 0 && !adds_x) read(table.addend);
+    const auto write = [&](int id) { places.at[places.reads + places.writes++] = Place::of<Low, P>(id); };
+    for (int m = 0; m < run.count; ++m)
+      if (stored(m)) write(run.members[m]);
+    if (stores_norm) write(table.norm);
+    write(table.result());
     return places;
   }
 };

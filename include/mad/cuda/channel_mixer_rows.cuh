@@ -26,6 +26,11 @@ __device__ inline unsigned first_row_of_warp(unsigned block) {
   return block * rows_per_block + threadIdx.x / 32 * rows_per_warp;
 }
 
+/// One of the two numbers of a word.
+__device__ inline float number_of(std::uint32_t word, int i) {
+  return __uint_as_float(i == 0 ? word << 16 : word & 0xffff0000u);
+}
+
 /// `Count` neighbouring numbers between registers and memory, as many at once as `Alignment`, in bytes, allows.
 template <int Count, int Alignment>
 struct Words {
@@ -56,9 +61,15 @@ struct DirectRows {
     for (int half = 0; half < 2; ++half) readable[half] = min(row[half], memory.rows - 1);
   }
 
-  __device__ void load(typename M::Inputs& input) {
+  __device__ void load(typename M::Inputs& input) const {
     load_input<0>(input);
     load_input<1>(input);
+  }
+  __device__ void store_norm(const typename M::Inputs& input) const {
+    store_rows<M::form.norm_stride>(memory.normed, input);
+  }
+  __device__ void read_addend(typename M::WholeRows& addend) const {
+    load_rows<M::form.addend_stride>(memory.addend, addend, M::result_width / 16);
   }
   /// What lies inside, from column \p first on.
   template <int Tiles, int... S>
@@ -66,30 +77,8 @@ struct DirectRows {
                                 std::integer_sequence<int, S...>) {
     (store_member<S>(first, inner[M::form.stored[S]]), ...);
   }
-  __device__ void store_result(const typename M::Result& result) {
-    constexpr int stride = M::form.result_stride;
-#pragma unroll
-    for (int c = 0; c < M::result_width / 16; ++c) {
-#pragma unroll
-      for (int half = 0; half < 2; ++half) {
-        std::uint32_t word[2];
-#pragma unroll
-        for (int tile = 0; tile < 2; ++tile) {
-          float low = result[2 * c + tile].value[2 * half];
-          float high = result[2 * c + tile].value[2 * half + 1];
-          if constexpr (M::form.has_addend) {
-            std::uint32_t two;
-            Words<2, M::alignment>::copy(
-                &two, memory.addend + at<M::form.addend_stride>(readable[half]) + c * 16 + tile * 8 + column());
-            low += __uint_as_float(two << 16);
-            high += __uint_as_float(two & 0xffff0000u);
-          }
-          word[tile] = tensor::pack(low, high);
-        }
-        // The lanes exchange what they have: all have read their addends by then, and may overwrite them.
-        store_columns(memory.result + at<stride>(row[half]) + c * 16, word[0], word[1], row[half] < memory.rows);
-      }
-    }
+  __device__ void store_result(const typename M::WholeRows& result) const {
+    store_rows<M::form.result_stride>(memory.result, result);
   }
 
 private:
@@ -100,16 +89,29 @@ private:
   static __device__ int column() { return static_cast<int>(threadIdx.x) % 4 * 2; }
 
   template <int I>
-  __device__ void load_input(typename M::Inputs& input) {
-    if constexpr (I < M::form.inputs) {
+  __device__ void load_input(typename M::Inputs& input) const {
+    if constexpr (I < M::form.inputs)
+      load_rows<M::form.input_stride[I]>(memory.input[I], input + M::template first_step<I>, M::template steps<I>);
+  }
+  template <int Stride>
+  __device__ void load_rows(const BFloat16* from, tensor::Left<16>* to, int steps) const {
 #pragma unroll
-      for (int s = 0; s < M::template steps<I>; ++s) {
+    for (int s = 0; s < steps; ++s) {
 #pragma unroll
-        for (int part = 0; part < 4; ++part)
-          Words<2, M::alignment>::copy(
-              &input[M::template first_step<I> + s].part[part],
-              memory.input[I] + at<M::form.input_stride[I]>(readable[part % 2]) + s * 16 + part / 2 * 8 + column());
-      }
+      for (int part = 0; part < 4; ++part)
+        Words<2, M::alignment>::copy(&to[s].part[part],
+                                     from + at<Stride>(readable[part % 2]) + s * 16 + part / 2 * 8 + column());
+    }
+  }
+  /// The lanes exchange what they have: all have read by then what may lie where they write.
+  template <int Stride, int Steps>
+  __device__ void store_rows(BFloat16* to, const tensor::Left<16> (&rows)[Steps]) const {
+#pragma unroll
+    for (int s = 0; s < Steps; ++s) {
+#pragma unroll
+      for (int half = 0; half < 2; ++half)
+        store_columns(to + at<Stride>(row[half]) + s * 16, rows[s].part[half], rows[s].part[2 + half],
+                      row[half] < memory.rows);
     }
   }
   template <int S, int Tiles>
@@ -168,15 +170,22 @@ struct StagedRows {
       fetch<M::form.input_width[1], M::form.input_stride[1]>(own + second_begin, memory.input[1], first);
     commit_copies();
   }
-  /// Goes on to the rows of a block, whose loads have been started, and starts those of the next.
-  __device__ void load(typename M::Inputs& input, unsigned block, unsigned next) {
+  /// Goes on to the rows of a block, whose loads have been started.
+  __device__ void load(typename M::Inputs& input, unsigned block) {
     first_row = first_row_of_warp(block);
     wait_for_copies<0>();
     __syncwarp();  // all lanes have copied, and are done with the result of the rows before
     read<0>(own + inputs_begin, input);
     if constexpr (M::form.inputs > 1) read<1>(own + second_begin, input);
     __syncwarp();  // and have read what is overwritten now
-    if constexpr (M::form.has_addend)
+  }
+  __device__ void store_norm(const typename M::Inputs& input) {
+    store_rows<M::form.norm_stride>(own + inputs_begin, input, memory.normed);
+    __syncwarp();
+  }
+  /// Starts to load the addend, and the inputs of the block that is next.
+  __device__ void load_ahead(unsigned next) {
+    if constexpr (M::reads_addend)
       fetch<M::result_width, M::form.addend_stride>(own + result_begin, memory.addend, first_row);
     start_to_load(next);
   }
@@ -212,42 +221,15 @@ struct StagedRows {
     wait_for_copies<0>();
     if constexpr (M::stored_members > 0 && M::alignment >= 16) wait_for_boxes_to_be_read();
   }
-  __device__ void store_result(const typename M::Result& result) {
-    constexpr int tiles = M::result_width / 8;
-    BFloat16* tile = own + result_begin;
-    if constexpr (M::form.has_addend) wait_for_copies<0>();
-    std::uint32_t addend[M::form.has_addend ? tiles : 1][2];
+  __device__ void read_addend(typename M::WholeRows& addend) {
+    wait_for_copies<0>();
     __syncwarp();
-    if constexpr (M::form.has_addend) {
 #pragma unroll
-      for (int t = 0; t < tiles; t += 2) {
-        const tensor::Left<16> part = read_step<M::result_width>(tile, t * 8);
-        addend[t][0] = part.part[0];
-        addend[t][1] = part.part[1];
-        addend[t + 1][0] = part.part[2];
-        addend[t + 1][1] = part.part[3];
-      }
-      __syncwarp();
-    }
-    std::uint32_t word[tiles][2];
-#pragma unroll
-    for (int t = 0; t < tiles; ++t) {
-#pragma unroll
-      for (int half = 0; half < 2; ++half) {
-        float low = result[t].value[2 * half];
-        float high = result[t].value[2 * half + 1];
-        if constexpr (M::form.has_addend) {
-          low += __uint_as_float(addend[t][half] << 16);
-          high += __uint_as_float(addend[t][half] & 0xffff0000u);
-        }
-        word[t][half] = tensor::pack(low, high);
-      }
-    }
-    put<M::result_width>(tile, word);
+    for (int s = 0; s < M::result_width / 16; ++s) addend[s] = read_step<M::result_width>(own + result_begin, s * 16);
     __syncwarp();
-    uint4 chunk[Chunks<M::result_width, 0>::count];
-    take<M::result_width, 0>(tile, chunk);
-    store<M::result_width, M::form.result_stride>(chunk, memory.result);
+  }
+  __device__ void store_result(const typename M::WholeRows& result) {
+    store_rows<M::form.result_stride>(own + result_begin, result, memory.result);
   }
 
 private:
@@ -337,14 +319,19 @@ private:
                                      tile + in_member(i / per_row, i % per_row));
     }
   }
-  /// Words as products have them, into rows.
-  template <int Width>
-  static __device__ void put(BFloat16* tile, const std::uint32_t (&word)[Width / 8][2]) {
+  /// Words as products have them go into rows, and these to memory.
+  template <int Stride, int Steps>
+  __device__ void store_rows(BFloat16* tile, const tensor::Left<16> (&words)[Steps], BFloat16* to) {
+    constexpr int width = 16 * Steps;
     const int lane = static_cast<int>(threadIdx.x) % 32;
+    __syncwarp();  // what lay here has been read
 #pragma unroll
-    for (int t = 0; t < Width / 8; t += 2)
-      tensor::store_matrices(tile + lane % 16 * (Width + padding) + lane / 16 * 8 + t * 8,
-                             {word[t][0], word[t][1], word[t + 1][0], word[t + 1][1]});
+    for (int s = 0; s < Steps; ++s)
+      tensor::store_matrices(tile + lane % 16 * (width + padding) + lane / 16 * 8 + s * 16, words[s].part);
+    __syncwarp();
+    uint4 chunk[Chunks<width, 0>::count];
+    take<width, 0>(tile, chunk);
+    store<width, Stride>(chunk, to);
   }
 };
 

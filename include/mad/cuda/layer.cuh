@@ -14,13 +14,13 @@ namespace mad::cuda {
 /// With room for what is computed aside, and nothing computed again that takes a kernel of its own or lies in memory.
 inline constexpr unsigned device_passes = all_passes | room_aside | save_kernels | save_operands;
 
-/// A layer as the device runs it at a precision. Channel mixers are one kernel where there are tensor cores for it;
-/// other layers are the same at all precisions, so that they are planned once.
+/// A layer as the device runs it at a precision. Channel mixers, with the norm in front, are one kernel where there are
+/// tensor cores for it; other layers are the same at all precisions, so that they are planned once.
 template <class L, int Width, class P>
 using DeviceLowered = Lowered<L, Width,
                               device_passes | (std::is_same_v<typename P::Activation, BFloat16> &&
                                                        channel_mixer::occurs(Lowered<L, Width, device_passes>::graph)
-                                                   ? channel_mixers
+                                                   ? channel_mixers | mixer_norms
                                                    : 0u)>;
 
 /// Memory that the prepared values of a layer want, written to `bytes[slot]`.

@@ -2,7 +2,7 @@
 /// \file
 /// Channel mixers as one step: matrix products into a wider (or narrower) inside, a run of elementwise nodes, and
 /// products out of it. A device with such a kernel writes of the inside only what others read, and computes it again in
-/// the backward pass.
+/// the backward pass. Rows are whole in it, so that it may compute a norm in front.
 #pragma once
 
 #include <mad/graph/mixer_shape.hpp>
@@ -29,6 +29,7 @@ struct MixerTable {
   int out_count = 0;
   int addend = -1;  ///< a node that is added to the result
   int inside = 0;   ///< width
+  int norm = -1;    ///< what the products in read is this node of the only input
 
   constexpr int result() const { return out[out_count - 1].node; }
 };
@@ -68,7 +69,7 @@ namespace planning {
 /// Takes the products around runs of elementwise nodes into the runs' steps.
 class ChannelMixers {
 public:
-  constexpr ChannelMixers(const Graph& g, Schedule& s) : g_(g), s_(s) {}
+  constexpr ChannelMixers(const Graph& g, Schedule& s, bool with_norms) : g_(g), s_(s), with_norms_(with_norms) {}
 
   constexpr void run() {
     for (const Phase phase : {Phase::forward, Phase::backward})
@@ -109,7 +110,9 @@ private:
 
   constexpr bool find(int step) {
     found_ = {};
-    return find_ways_in(step) && find_ways_out(step) && stores_few(step);
+    if (!find_ways_in(step) || !find_ways_out(step) || !stores_few(step)) return false;
+    if (with_norms_) find_norm();
+    return true;
   }
   constexpr bool stores_few(int step) const {
     int stored = 0;
@@ -166,6 +169,16 @@ private:
     return last >= 0;
   }
 
+  /// A norm in front, which nobody else reads in the forward pass.
+  constexpr void find_norm() {
+    const int norm = found_.inputs[0];
+    const Node& n = g_.nodes[norm];
+    const auto reads_late = [&](int reader) { return is_way_in(reader) || s_.phase[reader] == Phase::backward; };
+    if (found_.input_count == 1 && s_.phase[norm] == Phase::forward && s_.phase[found_.in[0].node] == Phase::forward &&
+        channel_mixer::is_norm(g_, n) && !is_exact(n.operand[0]) && all_readers(norm, reads_late))
+      found_.norm = norm;
+  }
+
   constexpr void merge(int step) {
     const auto take = [&](int node) {
       --s_.steps[s_.step_of[node]].count;
@@ -174,12 +187,14 @@ private:
     };
     for (int k = 0; k < found_.in_count; ++k) take(found_.in[k].node);
     for (int k = 0; k < found_.out_count; ++k) take(found_.out[k].node);
+    if (found_.norm >= 0) take(found_.norm);
     s_.steps[step].group = false;
     s_.steps[step].mixer = true;
   }
 
   const Graph& g_;
   Schedule& s_;
+  bool with_norms_;
   MixerTable found_;
 };
 

@@ -86,6 +86,10 @@ struct Operation {
   const Operation* with_addend = nullptr;
   /// Which matrix product it is, besides what it adds.
   Product product = Product::none;
+  /// A norm of rows: of operand 0, in groups of as many columns as the node's first attribute says. Each is divided by
+  /// its root mean square (the node's first number is added under the root), after its mean was taken off where the
+  /// second attribute is not 0, and multiplied by operand 1; operand 2, if there is one, is added.
+  bool row_norm = false;
   /// A gradient that sums over rows: outputs with fewer rows than the operands are added to what is there.
   bool adds = false;
   /// Bit k: output k keeps full precision on a device that stores values of tokens in a shorter type.

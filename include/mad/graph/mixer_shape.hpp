@@ -42,6 +42,14 @@ constexpr bool is_way_in(const Graph& g, const Node& n) {
   return is_product(g, n) && n.operands == 2 && is_inside(n) && is_outside(g.nodes[n.operand[0]]);
 }
 
+/// True for a norm of whole rows with parameters for weight and bias.
+constexpr bool is_norm(const Graph& g, const Node& n) {
+  if (!n.op->row_norm || n.attribute[0] != n.width || !is_outside(n)) return false;
+  for (int k = 1; k < n.operands; ++k)
+    if (g.nodes[n.operand[k]].op != &ops::parameter_op || g.nodes[n.operand[k]].width != n.width) return false;
+  return true;
+}
+
 /// The index of a number in a list, at whose end it is put if there is room; -1 if there is none.
 constexpr int index_in(int* list, int& count, int capacity, int number) {
   for (int i = 0; i < count; ++i)

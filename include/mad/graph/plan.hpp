@@ -328,7 +328,7 @@ constexpr Plan make_plan(const Graph& graph, unsigned passes = all_passes) {
   Plan plan;
   plan.schedule = make_schedule(graph, passes);
   if ((passes & fusion) != 0) planning::Delay(graph, plan.schedule).run();
-  if ((passes & channel_mixers) != 0) planning::ChannelMixers(graph, plan.schedule).run();
+  if ((passes & channel_mixers) != 0) planning::ChannelMixers(graph, plan.schedule, (passes & mixer_norms) != 0).run();
   planning::Planner(graph, passes, plan).run();
   const int* begin = plan.schedule.phase_begin;
   plan.arenas.has_epilogue = begin[static_cast<int>(Phase::epilogue)] != begin[static_cast<int>(Phase::epilogue) + 1];

@@ -67,6 +67,11 @@ constexpr MixerTable make_mixer_table(const Node* nodes, const Schedule& s, int 
         channel_mixer::add_product(t, nodes, id, false, k);
   }
   t.addend = channel_mixer::addend_of(nodes[t.out[0].node]);
+  for (int m = step.first; m < step.first + step.count; ++m) {
+    if (!nodes[s.order[m]].op->row_norm) continue;
+    t.norm = s.order[m];
+    t.inputs[0] = nodes[t.norm].operand[0];
+  }
   return t;
 }
 

@@ -28,6 +28,8 @@ inline constexpr unsigned channel_mixers = 128;
 /// Cheap values are saved as well if they lie in memory anyhow, because a kernel of the forward pass reads them: a
 /// device takes longer to write and read them once more in the backward pass than to compute them.
 inline constexpr unsigned save_operands = 256;
+/// A channel mixer's step takes in the norm that its input is.
+inline constexpr unsigned mixer_norms = 512;
 
 /// The parts of a training step. Values that do not depend on the data are computed once per step, before the first
 /// micro-batch; their gradients are summed over all micro-batches and carried on once per step, after the last.

@@ -19,7 +19,8 @@ constexpr double norm_flops(const Graph&, const Node& n, Index) { return 8.0 * n
 
 /// Operands x (rows, C), weight (one, C or the width of a group) and optionally bias of the same width. Each group of
 /// `group_width` contiguous channels is divided by its root mean square, after its mean was taken off if `centred`.
-inline constexpr Operation norm_op{.name = "norm", .cheap = true, .adjoint = &norm_adjoint, .flops = &norm_flops};
+inline constexpr Operation norm_op{
+    .name = "norm", .cheap = true, .row_norm = true, .adjoint = &norm_adjoint, .flops = &norm_flops};
 /// Operands dy, x, weight and optionally an addend of dx; outputs dx, d_weight (added) and, if the node says so, d_bias
 /// (added). Statistics are recomputed from x.
 inline constexpr Operation norm_gradient_op{.name = "norm gradient", .addend = 3, .adds = true};
