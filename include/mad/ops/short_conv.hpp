@@ -20,7 +20,7 @@ enum Attribute { kernel, silu };
 
 constexpr void short_conv_adjoint(Differentiator& d, int node);
 constexpr double short_conv_flops(const Graph&, const Node& n, Index) {
-  return (2.0 * n.attribute[short_conv::kernel] + (n.operands > 2 ? 1 : 0) + (n.attribute[short_conv::silu] ? 4 : 0)) *
+  return (2.0 * n.attribute[short_conv::kernel] + (n.operands > 2 ? 1 : 0) + (n.attribute[short_conv::silu] ? 2 : 0)) *
          n.width;
 }
 /// The last kernel - 1 inputs.
