@@ -11,8 +11,9 @@ TEST_CASE("Gated DeltaNet on the device agrees with the CPU") {
   compare_shapes<GatedDeltaNetAlone, 128, Norm::rms_norm>();
 }
 
+// At length 1 the key's gradient is a small difference: what it is made of is rounded to a hundredth.
 TEST_CASE("a delta rule with shared keys on the device agrees with the CPU") {
-  compare_shapes<SharedKeyDeltaAlone, 64, Norm::layer_norm>();
+  compare_shapes<SharedKeyDeltaAlone, 64, Norm::layer_norm>(3e-2);
 }
 
 TEST_CASE("a delta rule with a wide head on the device agrees with the CPU") {
