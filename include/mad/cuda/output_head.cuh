@@ -177,6 +177,7 @@ __global__ void __launch_bounds__(threads)
   if (lane == 0) losses[warp] = loss;
 
   if (head.dx != nullptr) {
+    __syncwarp();  // the warp's rows have been read; their place takes the results
     for (int c = 0; c < width; c += 16) {
       tensor::Sums dx[2];
 #pragma unroll
@@ -188,7 +189,6 @@ __global__ void __launch_bounds__(threads)
         tensor::multiply_add(dx[0], left, tensor::Right<16>{{matrix[0], matrix[1]}});
         tensor::multiply_add(dx[1], left, tensor::Right<16>{{matrix[2], matrix[3]}});
       }
-      // The warp's rows have been read; their place takes the results.
 #pragma unroll
       for (int t = 0; t < 2; ++t)
 #pragma unroll
