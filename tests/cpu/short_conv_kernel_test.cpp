@@ -2,6 +2,7 @@
 #include "catch.hpp"
 
 #include <mad/cpu/short_conv.hpp>
+#include <mad/cpu/short_conv_silu.hpp>
 
 #include <cmath>
 #include <random>
@@ -24,26 +25,32 @@ struct Convolution {
   Numbers y, d_x, d_weight, d_bias;
 };
 
-/// The defining sums; rows of x lie `input_width + gap` apart, those of y `channels + gap`.
+/// The defining sums, and if wanted silu of them; rows of x lie `input_width + gap` apart, those of y `channels + gap`.
 Convolution convolve(const Shape& shape, const ShortConvSizes& sizes, const Numbers& x, const Numbers& weight,
-                     const Numbers& bias, const Numbers& d_y) {
+                     const Numbers& bias, const Numbers& d_y, bool silu = false) {
   const Index in = sizes.input_width + gap, out = sizes.channels + gap;
   Convolution e{Numbers(d_y.size(), 7), Numbers(x.size()), Numbers(weight.size()), Numbers(bias.size())};
   for (Index row = 0; row < shape.tokens(); ++row) {
     for (Index c = sizes.input_width; c < in; ++c) e.d_x[z(row * in + c)] = 7;
     for (Index c = 0; c < sizes.channels; ++c) {
+      const auto for_inputs = [&](const auto& visit) {
+        for (Index j = std::max<Index>(0, sizes.kernel - 1 - row % shape.length); j < sizes.kernel; ++j)
+          visit(z(c * sizes.kernel + j), z((row - (sizes.kernel - 1 - j)) * in + c % sizes.input_width));
+      };
       double sum = bias[z(c)];
-      const double gradient = d_y[z(row * out + c)];
+      for_inputs([&](std::size_t tap, std::size_t source) { sum += weight[tap] * x[source]; });
+      double gradient = d_y[z(row * out + c)];
+      e.y[z(row * out + c)] = sum;
+      if (silu) {
+        const double s = 1 / (1 + std::exp(-sum));
+        e.y[z(row * out + c)] = sum * s;
+        gradient *= s + sum * s * (1 - s);
+      }
       e.d_bias[z(c)] += gradient;
-      for (Index j = 0; j < sizes.kernel; ++j) {
-        const Index lag = sizes.kernel - 1 - j;
-        if (row % shape.length < lag) continue;
-        const std::size_t source = z((row - lag) * in + c % sizes.input_width), tap = z(c * sizes.kernel + j);
-        sum += weight[tap] * x[source];
+      for_inputs([&](std::size_t tap, std::size_t source) {
         e.d_x[source] += weight[tap] * gradient;
         e.d_weight[tap] += x[source] * gradient;
-      }
-      e.y[z(row * out + c)] = sum;
+      });
     }
   }
   return e;
@@ -108,6 +115,39 @@ void check(const Shape& shape, const ShortConvSizes& sizes, double tolerance) {
   CHECK(d_x == d_x_before);  // overwritten, not added to
 }
 
+/// The same with silu, with a bias and without.
+template <int Kernel, class T>
+void check_silu(const Shape& shape, const ShortConvSizes& sizes, double tolerance) {
+  CAPTURE(Kernel, shape.batch, shape.length, sizes.channels, sizes.input_width, sizes.kernel, sizeof(T));
+  std::mt19937 generator(static_cast<unsigned>(shape.length * 100 + sizes.channels));
+  std::normal_distribution<double> normal;
+  const auto draw = [&](Index count) {
+    Numbers result(z(count));
+    for (double& x : result) x = static_cast<double>(static_cast<float>(normal(generator)));
+    return result;
+  };
+  const Index in = sizes.input_width + gap, out = sizes.channels + gap;
+  const Numbers x = draw(shape.tokens() * in), weight = draw(sizes.channels * sizes.kernel);
+  const Numbers d_y = draw(shape.tokens() * out), with = draw(sizes.channels), without(with.size());
+  const std::vector<T> x_t = rounded<T>(x), weight_t = rounded<T>(weight), d_y_t = rounded<T>(d_y);
+  const std::vector<T> bias_t = rounded<T>(with);
+  for (const bool has_bias : {true, false}) {
+    const Convolution expected = convolve(shape, sizes, x, weight, has_bias ? with : without, d_y, true);
+    const T* bias = has_bias ? bias_t.data() : nullptr;
+    std::vector<T> y(d_y.size(), T(7)), d_x(x.size(), T(7)), d_weight(weight.size(), T(1)), d_bias(with.size(), T(1));
+    mad::cpu::Workspace workspace;
+    mad::cpu::short_conv_silu_forward<Kernel, T>(shape, sizes, {x_t.data(), in}, weight_t.data(), bias, {y.data(), out},
+                                                 workspace);
+    mad::cpu::short_conv_silu_backward<Kernel, T>(shape, sizes, {x_t.data(), in}, weight_t.data(), bias,
+                                                  {d_y_t.data(), out}, {d_x.data(), in}, d_weight.data(),
+                                                  has_bias ? d_bias.data() : nullptr, workspace);
+    CHECK(distance(y, expected.y) < tolerance);
+    CHECK(distance(d_x, expected.d_x) < tolerance);
+    CHECK(distance(d_weight, expected.d_weight, 1) < tolerance);
+    if (has_bias) CHECK(distance(d_bias, expected.d_bias, 1) < tolerance);
+  }
+}
+
 template <int Kernel>
 void check_shapes(Index kernel) {
   for (const Shape& shape : {Shape{1, 1}, {3, 1}, {2, 2}, {1, 5}, {3, 12}, {2, 31}}) {
@@ -115,13 +155,15 @@ void check_shapes(Index kernel) {
          {std::pair<Index, Index>{1, 1}, {16, 16}, {21, 21}, {64, 64}, {83, 83}, {12, 4}, {96, 48}, {10, 1}}) {
       check<Kernel, double>(shape, {channels, input_width, kernel}, 1e-14);
       check<Kernel, float>(shape, {channels, input_width, kernel}, 3e-6);
+      check_silu<Kernel, double>(shape, {channels, input_width, kernel}, 1e-14);
+      check_silu<Kernel, float>(shape, {channels, input_width, kernel}, 3e-6);
     }
   }
 }
 
 }  // namespace
 
-TEST_CASE("a short convolution is its defining sum", "[cpu][short_conv]") {
+TEST_CASE("a short convolution is its defining sum, and silu of it", "[cpu][short_conv]") {
   check_shapes<1>(1);
   check_shapes<2>(2);
   check_shapes<3>(3);

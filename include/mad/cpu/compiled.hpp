@@ -19,6 +19,7 @@
 #include <mad/cpu/rotary.hpp>
 #include <mad/cpu/rows_binding.hpp>
 #include <mad/cpu/short_conv.hpp>
+#include <mad/cpu/short_conv_silu.hpp>
 #include <mad/cpu/sum.hpp>
 
 #include <cstddef>
@@ -82,8 +83,8 @@ MAD_SHARED_FUNCTION(short_conv_forward<3, float>);
 MAD_SHARED_FUNCTION(short_conv_backward<3, float>);
 
 // Mamba; the short convolution is that of other recurrences too.
-MAD_SHARED_FUNCTION(short_conv_forward<4, float>);
-MAD_SHARED_FUNCTION(short_conv_backward<4, float>);
+MAD_SHARED_FUNCTION(short_conv_silu_forward<4, float>);
+MAD_SHARED_FUNCTION(short_conv_silu_backward<4, float>);
 MAD_SHARED_FUNCTION(gated_scan_forward<4, float>);
 MAD_SHARED_FUNCTION(gated_scan_backward<4, float>);
 

@@ -6,7 +6,7 @@
 
 #include <mad/cpu/pack.hpp>
 #include <mad/cpu/selective_scan.hpp>
-#include <mad/ops/elementwise.hpp>
+#include <mad/cpu/silu.hpp>
 
 namespace mad::cpu {
 
@@ -24,34 +24,6 @@ struct GatedScanGradients {
 };
 
 namespace detail {
-
-/// Calls body(x, column), with x of the type in which the numbers from this column on are computed, so that every one
-/// of `columns` is in one of them.
-template <class T, class Body>
-MAD_ALWAYS_INLINE inline void for_packs(Index columns, const Body& body) {
-  Index c = 0;
-  for (; c + Pack<T>::size <= columns; c += Pack<T>::size) body(Pack<T>{}, c);
-  for (; c < columns; ++c) body(T{}, c);
-}
-template <class X, class T>
-MAD_ALWAYS_INLINE inline X load_pack(const T* p) {
-  if constexpr (std::is_same_v<X, T>)
-    return *p;
-  else
-    return X::load(p);
-}
-template <class X, class T>
-MAD_ALWAYS_INLINE inline void store_pack(T* p, const X& x) {
-  if constexpr (std::is_same_v<X, T>)
-    *p = x;
-  else
-    x.store(p);
-}
-
-template <class X>
-MAD_ALWAYS_INLINE inline X sigmoid(X x) {
-  return ops::Formula<&ops::sigmoid_op>::apply<X>(0, x);
-}
 
 /// to = softplus(from)
 template <class T>
@@ -92,9 +64,9 @@ void gated_scan_forward(const Shape& shape, const ScanSizes& sizes, const GatedS
     T* const last = final_state ? final_state + b * sizes.channels * sizes.states : nullptr;
     selective_scan_forward<States, T>({1, shape.length, shape.max_length}, sizes, one, y, workspace, last);
     for (Index r = 0; r < shape.length; ++r)
-      detail::for_packs<T>(sizes.channels, [&]<class X>(X, Index c) MAD_ALWAYS_INLINE {
-        const X z = detail::load_pack<X>(gate.row(r) + c);
-        detail::store_pack(y.row(r) + c, detail::load_pack<X>(y.row(r) + c) * (z * detail::sigmoid(z)));
+      for_packs<T>(sizes.channels, [&]<class X>(X, Index c) MAD_ALWAYS_INLINE {
+        const Silu<X> gate_of(load_pack<X>(gate.row(r) + c));
+        store_pack(y.row(r) + c, load_pack<X>(y.row(r) + c) * gate_of.value());
       });
   }
 }
@@ -125,13 +97,13 @@ void gated_scan_backward(const Shape& shape, const ScanSizes& sizes, const Gated
     const View<const T> step = one.dt;
     detail::softplus_rows<T>(shape.length, sizes.channels, step, dt);
     one.dt = dt;
-    // dy = d_out silu(z), and d_out silu'(z), silu'(z) = s + z s (1 - s), s = sigmoid(z)
+    // dy = d_out silu(z), and d_out silu'(z)
     for (Index r = 0; r < shape.length; ++r)
-      detail::for_packs<T>(sizes.channels, [&]<class X>(X, Index c) MAD_ALWAYS_INLINE {
-        const X z = detail::load_pack<X>(gate.row(r) + c), d_o = detail::load_pack<X>(d.row(r) + c);
-        const X s = detail::sigmoid(z), silu = z * s;
-        detail::store_pack(d_y.row(r) + c, d_o * silu);
-        detail::store_pack(d_gate.row(r) + c, d_o * (s + silu * (X(1) - s)));
+      for_packs<T>(sizes.channels, [&]<class X>(X, Index c) MAD_ALWAYS_INLINE {
+        const Silu<X> gate_of(load_pack<X>(gate.row(r) + c));
+        const X d_o = load_pack<X>(d.row(r) + c);
+        store_pack(d_y.row(r) + c, d_o * gate_of.value());
+        store_pack(d_gate.row(r) + c, d_o * gate_of.slope());
       });
     ScanGradients<T> out = gradients.scan;
     out.u = out.u.rows_from(first);
@@ -142,12 +114,11 @@ void gated_scan_backward(const Shape& shape, const ScanSizes& sizes, const Gated
     out.y = y;
     selective_scan_backward<States, T>({1, shape.length, shape.max_length}, sizes, one, d_y, out, workspace);
     for (Index r = 0; r < shape.length; ++r)
-      detail::for_packs<T>(sizes.channels, [&]<class X>(X, Index c) MAD_ALWAYS_INLINE {
+      for_packs<T>(sizes.channels, [&]<class X>(X, Index c) MAD_ALWAYS_INLINE {
         T* const d_z = d_gate.row(r) + c;
         T* const d_step = out.dt.row(r) + c;
-        detail::store_pack(d_z, detail::load_pack<X>(d_z) * detail::load_pack<X>(y.row(r) + c));
-        detail::store_pack(d_step,
-                           detail::load_pack<X>(d_step) * detail::sigmoid(detail::load_pack<X>(step.row(r) + c)));
+        store_pack(d_z, load_pack<X>(d_z) * load_pack<X>(y.row(r) + c));
+        store_pack(d_step, load_pack<X>(d_step) * sigmoid(load_pack<X>(step.row(r) + c)));
       });
   }
 }

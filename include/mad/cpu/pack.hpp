@@ -4,7 +4,10 @@
 #pragma once
 
 #include <mad/core/device.hpp>
+#include <mad/core/shape.hpp>
 #include <mad/cpu/lanes.hpp>
+
+#include <type_traits>
 
 namespace mad::cpu {
 
@@ -81,5 +84,28 @@ private:
     return load(x);
   }
 };
+
+/// Calls body(x, column), with x of the type in which the numbers from this column on are computed, so that every one
+/// of `columns` is in one of them.
+template <class T, class Body>
+MAD_ALWAYS_INLINE inline void for_packs(Index columns, const Body& body) {
+  Index c = 0;
+  for (; c + Pack<T>::size <= columns; c += Pack<T>::size) body(Pack<T>{}, c);
+  for (; c < columns; ++c) body(T{}, c);
+}
+template <class X, class T>
+MAD_ALWAYS_INLINE inline X load_pack(const T* p) {
+  if constexpr (std::is_same_v<X, T>)
+    return *p;
+  else
+    return X::load(p);
+}
+template <class X, class T>
+MAD_ALWAYS_INLINE inline void store_pack(T* p, const X& x) {
+  if constexpr (std::is_same_v<X, T>)
+    *p = x;
+  else
+    x.store(p);
+}
 
 }  // namespace mad::cpu

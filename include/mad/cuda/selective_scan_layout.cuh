@@ -9,10 +9,10 @@
 /// counts.
 #pragma once
 
-#include <mad/cuda/approximate.cuh>
 #include <mad/cuda/async_copy.cuh>
 #include <mad/cuda/context.hpp>
-#include <mad/ops/elementwise.hpp>
+#include <mad/cuda/gates.cuh>
+#include <mad/cuda/tensor_core.cuh>
 #include <mad/ops/selective_scan.hpp>
 
 #include <algorithm>
@@ -130,38 +130,6 @@ __device__ inline float sum_of_parts(float x) {
   for (int offset = G::channels; offset < 32; offset *= 2) x += __shfl_xor_sync(0xffffffffu, x, offset);
   return x;
 }
-
-/// Softplus and the gate in the numbers of the precision.
-template <class T>
-struct Gates {
-  static constexpr bool exact = sizeof(T) == sizeof(float);
-  using Number = std::conditional_t<exact, float, approximate::Number>;
-  using Softplus = ops::Formula<&ops::softplus_op>;
-  using Sigmoid = ops::Formula<&ops::sigmoid_op>;
-
-  static __device__ float value_of(float x) { return x; }
-  static __device__ float value_of(approximate::Number x) { return x.value; }
-
-  /// max(x, 0) + log(1 + e), e = exp(-|x|), and with r = e / (2 + e): log(1 + e) = 2 artanh(r), r <= 1/3.
-  static __device__ float softplus(float x) {
-    if constexpr (exact) {
-      return Softplus::apply(0, x);
-    } else {
-      const float e = tensor::power_of_two(-1.44269504f * fabsf(x));
-      const float r = e * tensor::reciprocal(2 + e);
-      const float q = r * r;
-      return fmaxf(x, 0.0f) + r * (2 + q * (2.0f / 3 + q * (2.0f / 5 + q * (2.0f / 7))));
-    }
-  }
-  static __device__ float sigmoid(float x) { return value_of(Sigmoid::apply(0, Number(x))); }
-  /// Of the x of which \p y is the softplus.
-  static __device__ float sigmoid_from_softplus(float y) {
-    if constexpr (exact)
-      return -expm1f(-y);
-    else
-      return 1 - tensor::power_of_two(-1.44269504f * y);
-  }
-};
 
 /// A segment's rows of one operand in shared memory: tokens by the channels of a group.
 template <class G, class T>

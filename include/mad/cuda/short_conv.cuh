@@ -6,6 +6,7 @@
 
 #include <mad/cuda/chunk.hpp>
 #include <mad/cuda/context.hpp>
+#include <mad/cuda/gates.cuh>
 #include <mad/cuda/row_sum.cuh>
 #include <mad/cuda/short_conv_layout.cuh>
 #include <mad/ops/short_conv.hpp>
@@ -61,7 +62,7 @@ __global__ void __launch_bounds__(threads) forward(const T* x, std::size_t x_str
           convolve<C>(w[g], shift[g], window, sum);
           if constexpr (C::silu)
 #pragma unroll
-            for (int c = 0; c < n; ++c) sum[c] *= sigmoid<U>(sum[c]);
+            for (int c = 0; c < n; ++c) sum[c] *= Gates<U>::sigmoid(sum[c]);
           const bool is_group = C::rounds == 1 || round * C::groups + g < C::all_groups;
           if (begin + i < count && is_group) store(to + g * C::width, sum);
         }
@@ -123,7 +124,7 @@ __global__ void __launch_bounds__(threads)
       convolve<C>(w[g], shift[g], inputs, sum);
 #pragma unroll
       for (int c = 0; c < n; ++c) {
-        const float s = sigmoid<T>(sum[c]);
+        const float s = Gates<T>::sigmoid(sum[c]);
         d[c] *= s * (1 + sum[c] * (1 - s));
       }
     };

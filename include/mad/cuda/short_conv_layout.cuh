@@ -4,7 +4,6 @@
 /// share: taps, rows in whole words, sums over strips.
 #pragma once
 
-#include <mad/cuda/approximate.cuh>
 #include <mad/cuda/context.hpp>
 #include <mad/cuda/numbers.cuh>
 
@@ -109,15 +108,6 @@ __device__ inline void widen(const Stored<T, N>& stored, float (&x)[N]) {
     else  // a bfloat16 is the upper half of a float
       x[i] = __uint_as_float(i % 2 == 0 ? stored.value[i / 2] << 16 : stored.value[i / 2] & 0xffff0000u);
   }
-}
-
-/// sigmoid(x), as exact as T wants it.
-template <class T>
-__device__ inline float sigmoid(float x) {
-  if constexpr (sizeof(T) == sizeof(float))
-    return 1 / (1 + expf(-x));
-  else
-    return tensor::reciprocal(1 + tensor::power_of_two(-1.44269504f * x));
 }
 
 /// The sums of some columns over the window of a strip.
