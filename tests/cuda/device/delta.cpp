@@ -11,9 +11,11 @@ TEST_CASE("Gated DeltaNet on the device agrees with the CPU") {
   compare_shapes<GatedDeltaNetAlone, 128, Norm::rms_norm>();
 }
 
-// At length 1 the key's gradient is a small difference: what it is made of is rounded to a hundredth.
+// Ill-conditioned: in double precision parameters that change by up to 2^-8 of themselves change the gradient by 2e-2
+// at length 1, by 6e-2 at 37. Found on a GPU at length 1: 2.3e-2; the other shapes agree to 2e-2.
 TEST_CASE("a delta rule with shared keys on the device agrees with the CPU") {
-  compare_shapes<SharedKeyDeltaAlone, 64, Norm::layer_norm>(3e-2);
+  compare_shapes_at<SharedKeyDeltaAlone, 64, Norm::layer_norm>(Precision::exact);
+  compare_shapes_at<SharedKeyDeltaAlone, 64, Norm::layer_norm>(Precision::mixed, Comparison{}.bf16_tolerance, 3e-2);
 }
 
 TEST_CASE("a delta rule with a wide head on the device agrees with the CPU") {
