@@ -1,24 +1,18 @@
 // Copyright 2026 The mad authors. SPDX-License-Identifier: Apache-2.0
 #include "catch.hpp"
+#include "short_conv_numbers.hpp"
 
 #include <mad/cpu/gated_short_conv.hpp>
 
-#include <cmath>
-#include <random>
+#include <utility>
 #include <vector>
 
 using mad::Index;
 using mad::Shape;
-using mad::View;
 using mad::cpu::ShortConvSizes;
+using namespace mad::testing;
 
 namespace {
-
-using Numbers = std::vector<double>;
-
-std::size_t z(Index i) { return static_cast<std::size_t>(i); }
-
-constexpr Index gap = 3;
 
 struct Convolution {
   Numbers gate, product, d_x, d_weight, d_bias;
@@ -36,8 +30,7 @@ Convolution convolve(const Shape& shape, const ShortConvSizes& sizes, const Numb
     Numbers u = bias, d_u(bias.size());
     const auto for_inputs = [&](const auto& visit) {
       for (Index c = 0; c < sizes.channels; ++c)
-        for (Index j = std::max<Index>(0, sizes.kernel - 1 - row % shape.length); j < sizes.kernel; ++j)
-          visit(z(c), z(c * sizes.kernel + j), z((row - (sizes.kernel - 1 - j)) * in + c % sizes.input_width));
+        for_taps(shape, sizes, row, c, [&](std::size_t tap, std::size_t source) { visit(z(c), tap, source); });
     };
     for_inputs([&](std::size_t c, std::size_t tap, std::size_t source) { u[c] += weight[tap] * x[source]; });
     for (Index i = 0; i < inner; ++i) {
@@ -58,38 +51,18 @@ Convolution convolve(const Shape& shape, const ShortConvSizes& sizes, const Numb
   return e;
 }
 
-template <class T>
-double distance(const std::vector<T>& found, const Numbers& expected, double offset = 0) {
-  REQUIRE(found.size() == expected.size());
-  double worst = 0, largest = 1e-300;
-  for (std::size_t i = 0; i < found.size(); ++i) {
-    const double value = static_cast<double>(found[i]) - offset;
-    if (std::isnan(value)) return INFINITY;
-    worst = std::max(worst, std::abs(value - expected[i]));
-    largest = std::max(largest, std::abs(expected[i]));
-  }
-  return worst / largest;
-}
-
 template <int Kernel, class T>
 void check(const Shape& shape, const ShortConvSizes& sizes, double tolerance) {
   CAPTURE(Kernel, shape.batch, shape.length, sizes.channels, sizes.input_width, sizeof(T));
-  std::mt19937 generator(static_cast<unsigned>(shape.length * 100 + sizes.channels));
-  std::normal_distribution<double> normal;
-  const auto draw = [&](Index count) {
-    Numbers result(z(count));
-    for (double& x : result) x = static_cast<double>(static_cast<float>(normal(generator)));
-    return result;
-  };
-  const auto rounded = [](const Numbers& numbers) { return std::vector<T>(numbers.begin(), numbers.end()); };
+  ShortConvNumbers draw(shape, sizes);
   const Index in = sizes.input_width + gap, out = sizes.channels / 3 + gap;
   const Numbers x = draw(shape.tokens() * in), weight = draw(sizes.channels * sizes.kernel);
   const Numbers bias = draw(sizes.channels), d_gate = draw(shape.tokens() * out),
                 d_product = draw(shape.tokens() * out);
   const Convolution expected = convolve(shape, sizes, x, weight, bias, d_gate, d_product);
 
-  const std::vector<T> x_t = rounded(x), weight_t = rounded(weight), bias_t = rounded(bias);
-  const std::vector<T> d_gate_t = rounded(d_gate), d_product_t = rounded(d_product);
+  const std::vector<T> x_t = rounded<T>(x), weight_t = rounded<T>(weight), bias_t = rounded<T>(bias);
+  const std::vector<T> d_gate_t = rounded<T>(d_gate), d_product_t = rounded<T>(d_product);
   std::vector<T> gate(d_gate.size(), T(7)), product(d_gate.size(), T(7)), d_x(x.size(), T(7)),
       d_weight(weight.size(), T(1)), d_bias(bias.size(), T(1));
   mad::cpu::Workspace workspace;

@@ -1,25 +1,19 @@
 // Copyright 2026 The mad authors. SPDX-License-Identifier: Apache-2.0
 #include "catch.hpp"
+#include "short_conv_numbers.hpp"
 
 #include <mad/cpu/short_conv.hpp>
 #include <mad/cpu/short_conv_silu.hpp>
 
 #include <cmath>
-#include <random>
 #include <vector>
 
 using mad::Index;
 using mad::Shape;
-using mad::View;
 using mad::cpu::ShortConvSizes;
+using namespace mad::testing;
 
 namespace {
-
-using Numbers = std::vector<double>;
-
-std::size_t z(Index i) { return static_cast<std::size_t>(i); }
-
-constexpr Index gap = 3;
 
 struct Convolution {
   Numbers y, d_x, d_weight, d_bias;
@@ -33,10 +27,7 @@ Convolution convolve(const Shape& shape, const ShortConvSizes& sizes, const Numb
   for (Index row = 0; row < shape.tokens(); ++row) {
     for (Index c = sizes.input_width; c < in; ++c) e.d_x[z(row * in + c)] = 7;
     for (Index c = 0; c < sizes.channels; ++c) {
-      const auto for_inputs = [&](const auto& visit) {
-        for (Index j = std::max<Index>(0, sizes.kernel - 1 - row % shape.length); j < sizes.kernel; ++j)
-          visit(z(c * sizes.kernel + j), z((row - (sizes.kernel - 1 - j)) * in + c % sizes.input_width));
-      };
+      const auto for_inputs = [&](const auto& visit) { for_taps(shape, sizes, row, c, visit); };
       double sum = bias[z(c)];
       for_inputs([&](std::size_t tap, std::size_t source) { sum += weight[tap] * x[source]; });
       double gradient = d_y[z(row * out + c)];
@@ -56,36 +47,10 @@ Convolution convolve(const Shape& shape, const ShortConvSizes& sizes, const Numb
   return e;
 }
 
-template <class T>
-std::vector<T> rounded(const Numbers& x) {
-  std::vector<T> result;
-  for (double value : x) result.push_back(static_cast<T>(value));
-  return result;
-}
-
-template <class T>
-double distance(const std::vector<T>& found, const Numbers& expected, double offset = 0) {
-  REQUIRE(found.size() == expected.size());
-  double worst = 0, largest = 1e-300;
-  for (std::size_t i = 0; i < found.size(); ++i) {
-    const double value = static_cast<double>(found[i]) - offset;
-    if (std::isnan(value)) return INFINITY;
-    worst = std::max(worst, std::abs(value - expected[i]));
-    largest = std::max(largest, std::abs(expected[i]));
-  }
-  return worst / largest;
-}
-
 template <int Kernel, class T>
 void check(const Shape& shape, const ShortConvSizes& sizes, double tolerance) {
   CAPTURE(Kernel, shape.batch, shape.length, sizes.channels, sizes.input_width, sizes.kernel, sizeof(T));
-  std::mt19937 generator(static_cast<unsigned>(shape.length * 100 + sizes.channels));
-  std::normal_distribution<double> normal;
-  const auto draw = [&](Index count) {
-    Numbers result(z(count));
-    for (double& x : result) x = static_cast<double>(static_cast<float>(normal(generator)));
-    return result;
-  };
+  ShortConvNumbers draw(shape, sizes);
   const Index in = sizes.input_width + gap, out = sizes.channels + gap;
   const Numbers x = draw(shape.tokens() * in), weight = draw(sizes.channels * sizes.kernel);
   const Numbers bias = draw(sizes.channels), d_y = draw(shape.tokens() * out);
@@ -119,13 +84,7 @@ void check(const Shape& shape, const ShortConvSizes& sizes, double tolerance) {
 template <int Kernel, class T>
 void check_silu(const Shape& shape, const ShortConvSizes& sizes, double tolerance) {
   CAPTURE(Kernel, shape.batch, shape.length, sizes.channels, sizes.input_width, sizes.kernel, sizeof(T));
-  std::mt19937 generator(static_cast<unsigned>(shape.length * 100 + sizes.channels));
-  std::normal_distribution<double> normal;
-  const auto draw = [&](Index count) {
-    Numbers result(z(count));
-    for (double& x : result) x = static_cast<double>(static_cast<float>(normal(generator)));
-    return result;
-  };
+  ShortConvNumbers draw(shape, sizes);
   const Index in = sizes.input_width + gap, out = sizes.channels + gap;
   const Numbers x = draw(shape.tokens() * in), weight = draw(sizes.channels * sizes.kernel);
   const Numbers d_y = draw(shape.tokens() * out), with = draw(sizes.channels), without(with.size());
