@@ -89,9 +89,11 @@ private:
 /// of `columns` is in one of them.
 template <class T, class Body>
 MAD_ALWAYS_INLINE inline void for_packs(Index columns, const Body& body) {
-  Index c = 0;
-  for (; c + Pack<T>::size <= columns; c += Pack<T>::size) body(Pack<T>{}, c);
-  for (; c < columns; ++c) body(T{}, c);
+  // The bound of the first loop is where the second begins, in so many words: with a number of columns known at compile
+  // time, g++ 12 otherwise takes the second for endless and warns.
+  const Index packed = columns - columns % Pack<T>::size;
+  for (Index c = 0; c < packed; c += Pack<T>::size) body(Pack<T>{}, c);
+  for (Index c = packed; c < columns; ++c) body(T{}, c);
 }
 template <class X, class T>
 MAD_ALWAYS_INLINE inline X load_pack(const T* p) {
