@@ -3,7 +3,7 @@
 /// The attention kernels on one thread, float, full rotation, one micro-batch of about 512 tokens per iteration.
 /// Arguments: length, heads, window. Counters: time per (query, key) pair that is not masked and head; floating-point
 /// operations of those pairs alone (4 d forward, 10 d backward; exponentials not counted).
-#include <mad/cpu/attention.hpp>
+#include <mad/cpu/kernels/attention.hpp>
 
 #include <benchmark/benchmark.h>
 

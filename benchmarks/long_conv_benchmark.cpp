@@ -1,7 +1,7 @@
 // Copyright 2026 The mad authors. SPDX-License-Identifier: Apache-2.0
 // Time per sequence of the long convolution on one thread, both methods, over lengths. The ratio of their costs is in
 // mad::cpu::long_conv_method. Usage: long_conv_benchmark [channels] [longest direct length]
-#include <mad/cpu/long_conv.hpp>
+#include <mad/cpu/kernels/long_conv.hpp>
 
 #include <algorithm>
 #include <chrono>

@@ -6,7 +6,7 @@
 
 #include "catch.hpp"
 
-#include <mad/cpu/eigen_packets.hpp>
+#include <mad/cpu/packets/eigen_packets.hpp>
 
 #include <nlohmann/json.hpp>
 

@@ -16,7 +16,7 @@
 
 #include <mad/core/compiled.hpp>
 #include <mad/cpu/compiled.hpp>
-#include <mad/cpu/cross_entropy.hpp>
+#include <mad/cpu/kernels/cross_entropy.hpp>
 #include <mad/cpu/model.hpp>
 #include <mad/tasks/registry.hpp>
 #include <mad/train/trainer.hpp>

@@ -1,8 +1,8 @@
 // Copyright 2026 The mad authors. SPDX-License-Identifier: Apache-2.0
 #include "strided_rows.hpp"
 
-#include <mad/cpu/attention.hpp>
-#include <mad/cpu/attention_step.hpp>
+#include <mad/cpu/kernels/attention.hpp>
+#include <mad/cpu/kernels/attention/step.hpp>
 
 namespace {
 

@@ -1,5 +1,5 @@
 // Copyright 2026 The mad authors. SPDX-License-Identifier: Apache-2.0
-#include <mad/cpu/cross_entropy.hpp>
+#include <mad/cpu/kernels/cross_entropy.hpp>
 #include <mad/train/safetensors.hpp>
 
 #include "catch.hpp"

@@ -1,7 +1,7 @@
 // Copyright 2026 The mad authors. SPDX-License-Identifier: Apache-2.0
 #include "recurrence.hpp"
 
-#include <mad/cpu/delta_rule.hpp>
+#include <mad/cpu/kernels/delta_rule.hpp>
 
 #include <utility>
 

@@ -1,7 +1,7 @@
 // Copyright 2026 The mad authors. SPDX-License-Identifier: Apache-2.0
 #include "recurrence.hpp"
 
-#include <mad/cpu/diagonal_plus_rank_one.hpp>
+#include <mad/cpu/kernels/diagonal_plus_rank_one.hpp>
 
 #include <utility>
 

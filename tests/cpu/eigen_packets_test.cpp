@@ -8,7 +8,7 @@
 #pragma GCC diagnostic ignored "-Wignored-attributes"
 #endif
 
-#include <mad/cpu/eigen_packets.hpp>
+#include <mad/cpu/packets/eigen_packets.hpp>
 
 #ifdef EIGEN_CORE_H
 constexpr bool without_matrices = false;
@@ -16,7 +16,7 @@ constexpr bool without_matrices = false;
 constexpr bool without_matrices = true;
 #endif
 
-#include <mad/cpu/lanes.hpp>
+#include <mad/cpu/packets/lanes.hpp>
 
 #include <Eigen/Dense>
 

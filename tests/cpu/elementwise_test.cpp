@@ -1,6 +1,6 @@
 // Copyright 2026 The mad authors. SPDX-License-Identifier: Apache-2.0
 // Which rows of its operands a run of elementwise nodes meets. What it computes there: tests/ops/elementwise_test.cpp.
-#include <mad/cpu/elementwise.hpp>
+#include <mad/cpu/kernels/elementwise.hpp>
 
 #include "catch.hpp"
 

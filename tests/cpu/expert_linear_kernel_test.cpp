@@ -2,7 +2,7 @@
 #include "catch.hpp"
 #include "worst_error.hpp"
 
-#include <mad/cpu/expert_linear.hpp>
+#include <mad/cpu/kernels/expert_linear.hpp>
 
 #include <cmath>
 #include <random>

@@ -2,7 +2,7 @@
 #include "catch.hpp"
 #include "short_conv_numbers.hpp"
 
-#include <mad/cpu/gated_short_conv.hpp>
+#include <mad/cpu/kernels/gated_short_conv.hpp>
 
 #include <utility>
 #include <vector>

@@ -1,7 +1,7 @@
 // Copyright 2026 The mad authors. SPDX-License-Identifier: Apache-2.0
 #include "strided_rows.hpp"
 
-#include <mad/cpu/gated_short_conv.hpp>
+#include <mad/cpu/kernels/gated_short_conv.hpp>
 
 namespace {
 

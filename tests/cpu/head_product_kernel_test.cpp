@@ -2,7 +2,7 @@
 #include "catch.hpp"
 #include "worst_error.hpp"
 
-#include <mad/cpu/head_product.hpp>
+#include <mad/cpu/kernels/head_product.hpp>
 
 #include <cmath>
 #include <random>

@@ -1,7 +1,7 @@
 // Copyright 2026 The mad authors. SPDX-License-Identifier: Apache-2.0
 #include "catch.hpp"
 
-#include <mad/cpu/lanes.hpp>
+#include <mad/cpu/packets/lanes.hpp>
 
 #include <cmath>
 #include <limits>

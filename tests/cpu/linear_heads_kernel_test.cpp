@@ -2,7 +2,7 @@
 #include "catch.hpp"
 #include "worst_error.hpp"
 
-#include <mad/cpu/linear_heads.hpp>
+#include <mad/cpu/kernels/linear_heads.hpp>
 
 #include <cmath>
 #include <random>

@@ -3,7 +3,7 @@
 /// Linear recurrences in double, element by element from the formula, and the kernels run on the same numbers.
 #pragma once
 
-#include <mad/cpu/linear_recurrence.hpp>
+#include <mad/cpu/kernels/linear_recurrence.hpp>
 
 #include <cmath>
 #include <limits>

@@ -1,7 +1,7 @@
 // Copyright 2026 The mad authors. SPDX-License-Identifier: Apache-2.0
 #include "catch.hpp"
 
-#include <mad/cpu/long_conv.hpp>
+#include <mad/cpu/kernels/long_conv.hpp>
 
 #include <cmath>
 #include <random>

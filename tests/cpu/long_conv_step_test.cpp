@@ -1,8 +1,8 @@
 // Copyright 2026 The mad authors. SPDX-License-Identifier: Apache-2.0
 #include "strided_rows.hpp"
 
-#include <mad/cpu/long_conv.hpp>
-#include <mad/cpu/long_conv_step.hpp>
+#include <mad/cpu/kernels/long_conv.hpp>
+#include <mad/cpu/kernels/long_conv/step.hpp>
 
 namespace {
 

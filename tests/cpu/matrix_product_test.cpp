@@ -1,5 +1,5 @@
 // Copyright 2026 The mad authors. SPDX-License-Identifier: Apache-2.0
-#include <mad/cpu/matrix_product.hpp>
+#include <mad/cpu/kernels/matrix_product.hpp>
 
 #include <catch.hpp>
 #include <cmath>

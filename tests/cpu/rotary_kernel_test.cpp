@@ -1,5 +1,5 @@
 // Copyright 2026 The mad authors. SPDX-License-Identifier: Apache-2.0
-#include <mad/cpu/rotary.hpp>
+#include <mad/cpu/kernels/rotary.hpp>
 
 #include "catch.hpp"
 

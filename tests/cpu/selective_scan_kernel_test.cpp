@@ -1,7 +1,7 @@
 // Copyright 2026 The mad authors. SPDX-License-Identifier: Apache-2.0
 #include "catch.hpp"
 
-#include <mad/cpu/selective_scan.hpp>
+#include <mad/cpu/kernels/selective_scan.hpp>
 
 #include <nlohmann/json.hpp>
 

@@ -2,8 +2,8 @@
 #include "catch.hpp"
 #include "short_conv_numbers.hpp"
 
-#include <mad/cpu/short_conv.hpp>
-#include <mad/cpu/short_conv_silu.hpp>
+#include <mad/cpu/kernels/short_conv.hpp>
+#include <mad/cpu/kernels/short_conv_silu.hpp>
 
 #include <cmath>
 #include <vector>

@@ -3,7 +3,7 @@
 /// The numbers, the taps and the distance that the checks of the short convolutions against plain loops share.
 #pragma once
 
-#include <mad/cpu/short_conv.hpp>
+#include <mad/cpu/kernels/short_conv.hpp>
 
 #include <algorithm>
 #include <catch.hpp>

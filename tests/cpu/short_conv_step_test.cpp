@@ -1,7 +1,7 @@
 // Copyright 2026 The mad authors. SPDX-License-Identifier: Apache-2.0
 #include "strided_rows.hpp"
 
-#include <mad/cpu/short_conv_step.hpp>
+#include <mad/cpu/kernels/short_conv_step.hpp>
 
 namespace {
 

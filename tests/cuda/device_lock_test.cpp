@@ -1,5 +1,5 @@
 // Copyright 2026 The mad authors. SPDX-License-Identifier: Apache-2.0
-#include <mad/cuda/device_lock.hpp>
+#include <mad/cuda/device/device_lock.hpp>
 
 #include "catch.hpp"
 

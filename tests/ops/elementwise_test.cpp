@@ -1,5 +1,5 @@
 // Copyright 2026 The mad authors. SPDX-License-Identifier: Apache-2.0
-#include <mad/cpu/pack.hpp>
+#include <mad/cpu/packets/pack.hpp>
 #include <mad/ops/elementwise.hpp>
 
 #include <catch.hpp>

@@ -3,9 +3,9 @@
 /// A lowered layer compiled for the CPU, and the table of functions by which a model calls it.
 #pragma once
 
-#include <mad/cpu/context.hpp>
-#include <mad/cpu/elementwise.hpp>
+#include <mad/cpu/call/context.hpp>
 #include <mad/cpu/kernels.hpp>
+#include <mad/cpu/kernels/elementwise.hpp>
 
 #include <cstdint>
 #include <span>

@@ -6,21 +6,21 @@
 #if defined(MAD_COMPILED)
 
 #include <mad/core/compiled.hpp>
-#include <mad/cpu/attention.hpp>
-#include <mad/cpu/elementwise.hpp>
-#include <mad/cpu/gated_scan.hpp>
-#include <mad/cpu/gated_short_conv.hpp>
-#include <mad/cpu/lanes.hpp>
-#include <mad/cpu/linear_binding.hpp>
-#include <mad/cpu/long_conv.hpp>
-#include <mad/cpu/matrix_product.hpp>
-#include <mad/cpu/norm_binding.hpp>
-#include <mad/cpu/packet_loop.hpp>
-#include <mad/cpu/rotary.hpp>
-#include <mad/cpu/rows_binding.hpp>
-#include <mad/cpu/short_conv.hpp>
-#include <mad/cpu/short_conv_silu.hpp>
-#include <mad/cpu/sum.hpp>
+#include <mad/cpu/kernels/attention.hpp>
+#include <mad/cpu/kernels/elementwise.hpp>
+#include <mad/cpu/kernels/gated_scan.hpp>
+#include <mad/cpu/kernels/gated_short_conv.hpp>
+#include <mad/cpu/kernels/linear_binding.hpp>
+#include <mad/cpu/kernels/long_conv.hpp>
+#include <mad/cpu/kernels/matrix_product.hpp>
+#include <mad/cpu/kernels/norm_binding.hpp>
+#include <mad/cpu/kernels/rotary.hpp>
+#include <mad/cpu/kernels/rows_binding.hpp>
+#include <mad/cpu/kernels/short_conv.hpp>
+#include <mad/cpu/kernels/short_conv_silu.hpp>
+#include <mad/cpu/kernels/sum.hpp>
+#include <mad/cpu/packets/lanes.hpp>
+#include <mad/cpu/packets/packet_loop.hpp>
 
 #include <cstddef>
 

@@ -5,8 +5,8 @@
 
 #include <mad/core/message.hpp>
 #include <mad/cpu/architecture.hpp>
+#include <mad/cpu/kernels/linear_step.hpp>
 #include <mad/cpu/layer_steps.hpp>
-#include <mad/cpu/linear_step.hpp>
 #include <mad/cpu/model.hpp>
 #include <mad/models/sampling.hpp>
 

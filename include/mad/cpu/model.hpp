@@ -4,7 +4,7 @@
 #pragma once
 
 #include <mad/core/message.hpp>
-#include <mad/cpu/packet_loop.hpp>
+#include <mad/cpu/packets/packet_loop.hpp>
 #include <mad/cpu/threads.hpp>
 #include <mad/cpu/worker.hpp>
 

@@ -35,7 +35,7 @@ Index node_state(const Shape& shape) {
   constexpr const Operation* op = Low::graph.nodes[Id].op;
   static_assert(op->state == nullptr || has_step<Low, Id, T>(),
                 "mad: this operation keeps a state from token to token, but its kernel has no 'step_state' and 'step': "
-                "see Kernel in cpu/context.hpp.");
+                "see Kernel in cpu/call/context.hpp.");
   if constexpr (has_step<Low, Id, T>())
     return Kernel<op>::template step_state<Call<Low, Id, T>, T>(shape);
   else

@@ -5,8 +5,8 @@
 
 #include <mad/cpu/architecture.hpp>
 #include <mad/cpu/arena.hpp>
-#include <mad/cpu/cross_entropy.hpp>
-#include <mad/cpu/embedding.hpp>
+#include <mad/cpu/kernels/cross_entropy.hpp>
+#include <mad/cpu/kernels/embedding.hpp>
 
 #include <limits>
 

@@ -3,9 +3,9 @@
 /// The beginning of a step: the rows of the batch are picked out of the data on the device.
 #pragma once
 
-#include <mad/cuda/cross_entropy.cuh>
-#include <mad/cuda/embedding.cuh>
-#include <mad/cuda/optimizer.cuh>
+#include <mad/cuda/kernels/cross_entropy.cuh>
+#include <mad/cuda/kernels/embedding.cuh>
+#include <mad/cuda/kernels/optimizer.cuh>
 
 namespace mad::cuda {
 

@@ -4,7 +4,7 @@
 /// layers in one file (see layer.cuh) and use them in others.
 #pragma once
 
-#include <mad/cuda/context.hpp>
+#include <mad/cuda/call/context.hpp>
 
 #include <cstdint>
 #include <span>

@@ -7,10 +7,10 @@
 #if defined(MAD_CUDA_COMPILED)
 
 #include <mad/core/compiled.hpp>
-#include <mad/cuda/attention_exact.cuh>
-#include <mad/cuda/attention_narrow.cuh>
-#include <mad/cuda/attention_narrow_gradient.cuh>
-#include <mad/cuda/long_conv.cuh>
+#include <mad/cuda/kernels/attention/exact.cuh>
+#include <mad/cuda/kernels/attention/narrow.cuh>
+#include <mad/cuda/kernels/attention/narrow_gradient.cuh>
+#include <mad/cuda/kernels/long_conv.cuh>
 
 namespace mad::cuda {
 

@@ -3,7 +3,7 @@
 /// A model on the device: parameters, and what can be asked of it batch by batch. Training runs are in training.cuh.
 #pragma once
 
-#include <mad/cuda/device.hpp>
+#include <mad/cuda/device/device.hpp>
 #include <mad/cuda/pass.cuh>
 
 #include <memory>

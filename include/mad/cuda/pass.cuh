@@ -5,10 +5,10 @@
 
 #include <mad/cuda/architecture.hpp>
 #include <mad/cuda/batch.cuh>
-#include <mad/cuda/embedding.cuh>
-#include <mad/cuda/linear.cuh>
-#include <mad/cuda/output_head.cuh>
-#include <mad/cuda/pooling.cuh>
+#include <mad/cuda/kernels/embedding.cuh>
+#include <mad/cuda/kernels/linear.cuh>
+#include <mad/cuda/kernels/output_head.cuh>
+#include <mad/cuda/kernels/pooling.cuh>
 
 #include <algorithm>
 #include <array>

@@ -4,10 +4,10 @@
 /// layer has with different norms, share their function and its kernels.
 #pragma once
 
-#include <mad/cuda/channel_mixer.cuh>
-#include <mad/cuda/elementwise.cuh>
 #include <mad/cuda/kernels.cuh>
-#include <mad/cuda/put_off_products.cuh>
+#include <mad/cuda/kernels/channel_mixer.cuh>
+#include <mad/cuda/kernels/elementwise.cuh>
+#include <mad/cuda/kernels/put_off_products.cuh>
 #include <mad/models/block.hpp>
 
 #include <cstddef>

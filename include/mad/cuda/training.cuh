@@ -3,7 +3,7 @@
 /// A training run on the device: the whole step, from the choice of the batch to the optimiser, is one CUDA graph.
 #pragma once
 
-#include <mad/cuda/graph.hpp>
+#include <mad/cuda/device/graph.hpp>
 #include <mad/cuda/model.cuh>
 
 #include <map>

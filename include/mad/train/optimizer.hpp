@@ -6,7 +6,7 @@
 #include <mad/core/error.hpp>
 #include <mad/core/message.hpp>
 #include <mad/core/shape.hpp>
-#include <mad/cpu/lanes.hpp>
+#include <mad/cpu/packets/lanes.hpp>
 #include <mad/models/parameter_info.hpp>
 #include <mad/train/optimizer_settings.hpp>
 #include <mad/train/schedule.hpp>

@@ -1,5 +1,5 @@
 // Copyright 2026 The mad authors. SPDX-License-Identifier: Apache-2.0
-#include <mad/cuda/delta_rule.cuh>
+#include <mad/cuda/kernels/delta_rule.cuh>
 
 #include "delta.hpp"
 #include "device_model.cuh"

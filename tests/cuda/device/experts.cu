@@ -1,6 +1,6 @@
 // Copyright 2026 The mad authors. SPDX-License-Identifier: Apache-2.0
-#include <mad/cuda/expert_linear.cuh>
-#include <mad/cuda/expert_weights.cuh>
+#include <mad/cuda/kernels/expert_linear.cuh>
+#include <mad/cuda/kernels/expert_weights.cuh>
 
 #include "device_model.cuh"
 #include "experts.hpp"

@@ -1,7 +1,7 @@
 // Copyright 2026 The mad authors. SPDX-License-Identifier: Apache-2.0
-#include <mad/cuda/expert_weights.cuh>
-#include <mad/cuda/linear_heads.cuh>
-#include <mad/cuda/rational_filter.cuh>
+#include <mad/cuda/kernels/expert_weights.cuh>
+#include <mad/cuda/kernels/linear_heads.cuh>
+#include <mad/cuda/kernels/rational_filter.cuh>
 
 #include "device_model.cuh"
 #include "experts.hpp"

@@ -1,5 +1,5 @@
 // Copyright 2026 The mad authors. SPDX-License-Identifier: Apache-2.0
-#include <mad/cuda/head_product.cuh>
+#include <mad/cuda/kernels/head_product.cuh>
 
 #include "device_model.cuh"
 #include "experts.hpp"

@@ -1,5 +1,5 @@
 // Copyright 2026 The mad authors. SPDX-License-Identifier: Apache-2.0
-#include <mad/cuda/linear_heads.cuh>
+#include <mad/cuda/kernels/linear_heads.cuh>
 
 #include "device_model.cuh"
 #include "experts.hpp"

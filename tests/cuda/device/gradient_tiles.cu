@@ -1,7 +1,7 @@
 // Copyright 2026 The mad authors. SPDX-License-Identifier: Apache-2.0
 #include "gradient_tiles.hpp"
 
-#include <mad/cuda/weight_gradient_tiles.cuh>
+#include <mad/cuda/products/weight_gradient_tiles.cuh>
 
 #include <algorithm>
 #include <cstddef>

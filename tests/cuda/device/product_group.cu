@@ -1,8 +1,8 @@
 // Copyright 2026 The mad authors. SPDX-License-Identifier: Apache-2.0
 #include "product_group.hpp"
 
-#include <mad/cuda/device.hpp>
-#include <mad/cuda/product_group.cuh>
+#include <mad/cuda/device/device.hpp>
+#include <mad/cuda/products/product_group.cuh>
 
 #include <cstring>
 

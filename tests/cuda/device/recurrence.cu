@@ -1,6 +1,6 @@
 // Copyright 2026 The mad authors. SPDX-License-Identifier: Apache-2.0
-#include <mad/cuda/linear_recurrence.cuh>
-#include <mad/cuda/rotary.cuh>
+#include <mad/cuda/kernels/linear_recurrence.cuh>
+#include <mad/cuda/kernels/rotary.cuh>
 
 #include "device_model.cuh"
 #include "recurrence.hpp"

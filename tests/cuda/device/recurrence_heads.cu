@@ -1,7 +1,7 @@
 // Copyright 2026 The mad authors. SPDX-License-Identifier: Apache-2.0
-#include <mad/cuda/linear_heads.cuh>
-#include <mad/cuda/linear_recurrence.cuh>
-#include <mad/cuda/softmax.cuh>
+#include <mad/cuda/kernels/linear_heads.cuh>
+#include <mad/cuda/kernels/linear_recurrence.cuh>
+#include <mad/cuda/kernels/softmax.cuh>
 
 #include "device_model.cuh"
 #include "recurrence.hpp"

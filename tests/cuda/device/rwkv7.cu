@@ -1,6 +1,6 @@
 // Copyright 2026 The mad authors. SPDX-License-Identifier: Apache-2.0
-#include <mad/cuda/diagonal_plus_rank_one.cuh>
-#include <mad/cuda/token_shift.cuh>
+#include <mad/cuda/kernels/diagonal_plus_rank_one.cuh>
+#include <mad/cuda/kernels/token_shift.cuh>
 
 #include "device_model.cuh"
 #include "rwkv7.hpp"

@@ -1,5 +1,5 @@
 // Copyright 2026 The mad authors. SPDX-License-Identifier: Apache-2.0
-#include <mad/cuda/toeplitz_attention.cuh>
+#include <mad/cuda/kernels/toeplitz_attention.cuh>
 
 #include "device_model.cuh"
 #include "toeplitz.hpp"

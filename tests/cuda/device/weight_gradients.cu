@@ -1,9 +1,9 @@
 // Copyright 2026 The mad authors. SPDX-License-Identifier: Apache-2.0
 #include "weight_gradients.hpp"
 
-#include <mad/cuda/device.hpp>
-#include <mad/cuda/weight_gradients.cuh>
-#include <mad/cuda/weight_gradients_exact.cuh>
+#include <mad/cuda/device/device.hpp>
+#include <mad/cuda/products/weight_gradients.cuh>
+#include <mad/cuda/products/weight_gradients_exact.cuh>
 
 #include <bit>
 

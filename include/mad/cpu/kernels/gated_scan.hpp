@@ -1,0 +1,126 @@
+// Copyright 2026 The mad authors. SPDX-License-Identifier: Apache-2.0
+/// \file
+/// The selective scan of Mamba with what stands around it: time steps that are softplus of what they are made from, and
+/// an output that is multiplied by silu of a gate.
+#pragma once
+
+#include <mad/cpu/kernels/selective_scan.hpp>
+#include <mad/cpu/packets/pack.hpp>
+#include <mad/cpu/packets/silu.hpp>
+
+namespace mad::cpu {
+
+/// What a gated scan reads. Rows are tokens.
+template <class T>
+struct GatedScanOperands {
+  ScanOperands<T> scan;  ///< `dt` is what the time steps are softplus of
+  View<const T> gate;    ///< (tokens, channels)
+};
+
+template <class T>
+struct GatedScanGradients {
+  ScanGradients<T> scan;
+  View<T> gate;  ///< overwritten
+};
+
+namespace detail {
+
+/// to = softplus(from)
+template <class T>
+void softplus_rows(Index rows, Index columns, View<const T> from, View<T> to) {
+  for (Index r = 0; r < rows; ++r)
+    for_packs<T>(columns, [&]<class X>(X, Index c) MAD_ALWAYS_INLINE {
+      store_pack(to.row(r) + c, ops::Formula<&ops::softplus_op>::apply<X>(0, load_pack<X>(from.row(r) + c)));
+    });
+}
+
+/// The operands of sequence \p b alone.
+template <class T>
+ScanOperands<T> sequence_of(const ScanOperands<T>& in, const Shape& shape, const ScanSizes& sizes, Index b) {
+  const Index row = b * shape.length;
+  ScanOperands<T> one = in;
+  one.u = in.u.rows_from(row);
+  one.dt = in.dt.rows_from(row);
+  one.b = in.b.rows_from(row);
+  one.c = in.c.rows_from(row);
+  if (in.initial_state) one.initial_state = in.initial_state + b * sizes.channels * sizes.states;
+  return one;
+}
+
+}  // namespace detail
+
+/// `dt = softplus(step)`, `out = y silu(gate)` with y of `selective_scan_forward`.
+template <int States = 0, class T>
+void gated_scan_forward(const Shape& shape, const ScanSizes& sizes, const GatedScanOperands<T>& in, View<T> out,
+                        Workspace& workspace, T* final_state = nullptr) {
+  Workspace::Frame frame(workspace);
+  const View<T> dt{frame.template take<T>(shape.length * sizes.channels), sizes.channels};
+  for (Index b = 0; b < shape.batch; ++b) {
+    const View<T> y = out.rows_from(b * shape.length);
+    const View<const T> gate = in.gate.rows_from(b * shape.length);
+    ScanOperands<T> one = detail::sequence_of(in.scan, shape, sizes, b);
+    detail::softplus_rows<T>(shape.length, sizes.channels, one.dt, dt);
+    one.dt = dt;
+    T* const last = final_state ? final_state + b * sizes.channels * sizes.states : nullptr;
+    selective_scan_forward<States, T>({1, shape.length, shape.max_length}, sizes, one, y, workspace, last);
+    for (Index r = 0; r < shape.length; ++r)
+      for_packs<T>(sizes.channels, [&]<class X>(X, Index c) MAD_ALWAYS_INLINE {
+        const Silu<X> gate_of(load_pack<X>(gate.row(r) + c));
+        store_pack(y.row(r) + c, load_pack<X>(y.row(r) + c) * gate_of.value());
+      });
+  }
+}
+
+/// The same for one token of each of \p batch sequences; \p state (batch, channels, states) goes from before the token
+/// to after it.
+template <int States = 0, class T>
+void gated_scan_step(Index batch, const ScanSizes& sizes, GatedScanOperands<T> in, View<T> out, T* state,
+                     Workspace& workspace) {
+  in.scan.initial_state = state;
+  gated_scan_forward<States, T>({batch, 1, 1}, sizes, in, out, workspace, state);
+}
+
+/// Gradients of `gated_scan_forward`; states and y are computed again.
+template <int States = 0, class T>
+void gated_scan_backward(const Shape& shape, const ScanSizes& sizes, const GatedScanOperands<T>& in,
+                         View<const T> d_out, const GatedScanGradients<T>& gradients, Workspace& workspace) {
+  Workspace::Frame frame(workspace);
+  const Index size = shape.length * sizes.channels;
+  const View<T> dt{frame.template take<T>(size), sizes.channels};
+  const View<T> d_y{frame.template take<T>(size), sizes.channels};
+  const View<T> y{frame.template take<T>(size), sizes.channels};
+  for (Index b = 0; b < shape.batch; ++b) {
+    const Index first = b * shape.length;
+    const View<const T> gate = in.gate.rows_from(first), d = d_out.rows_from(first);
+    const View<T> d_gate = gradients.gate.rows_from(first);
+    ScanOperands<T> one = detail::sequence_of(in.scan, shape, sizes, b);
+    const View<const T> step = one.dt;
+    detail::softplus_rows<T>(shape.length, sizes.channels, step, dt);
+    one.dt = dt;
+    // dy = d_out silu(z), and d_out silu'(z)
+    for (Index r = 0; r < shape.length; ++r)
+      for_packs<T>(sizes.channels, [&]<class X>(X, Index c) MAD_ALWAYS_INLINE {
+        const Silu<X> gate_of(load_pack<X>(gate.row(r) + c));
+        const X d_o = load_pack<X>(d.row(r) + c);
+        store_pack(d_y.row(r) + c, d_o * gate_of.value());
+        store_pack(d_gate.row(r) + c, d_o * gate_of.slope());
+      });
+    ScanGradients<T> out = gradients.scan;
+    out.u = out.u.rows_from(first);
+    out.dt = out.dt.rows_from(first);
+    out.b = out.b.rows_from(first);
+    out.c = out.c.rows_from(first);
+    if (out.initial_state) out.initial_state += b * sizes.channels * sizes.states;
+    out.y = y;
+    selective_scan_backward<States, T>({1, shape.length, shape.max_length}, sizes, one, d_y, out, workspace);
+    for (Index r = 0; r < shape.length; ++r)
+      for_packs<T>(sizes.channels, [&]<class X>(X, Index c) MAD_ALWAYS_INLINE {
+        T* const d_z = d_gate.row(r) + c;
+        T* const d_step = out.dt.row(r) + c;
+        store_pack(d_z, load_pack<X>(d_z) * load_pack<X>(y.row(r) + c));
+        store_pack(d_step, load_pack<X>(d_step) * sigmoid(load_pack<X>(step.row(r) + c)));
+      });
+  }
+}
+
+}  // namespace mad::cpu

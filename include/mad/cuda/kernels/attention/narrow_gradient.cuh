@@ -1,0 +1,358 @@
+// Copyright 2026 The mad authors. SPDX-License-Identifier: Apache-2.0
+/// \file
+/// The gradient of softmax attention in bfloat16 for narrow heads, of 8 or 16 channels: one kernel for all three
+/// gradients, so that each exponential is computed once.
+///
+/// A warp keeps a block of keys in registers, with the sums for dk and dv, while queries pass by; dq is summed in
+/// shared memory. Warps meet at a barrier after every few queries, and at no time two of them are at the same queries
+/// (`Course`): who adds to dq is alone and comes in a fixed order. The inner part is in narrow_keys.cuh.
+///
+/// Factors are halves (narrow_half.cuh). Of each load of rows the longest key, value and do are found, and
+/// all are divided by the powers of two above these.
+#pragma once
+
+#include <mad/core/view.hpp>
+#include <mad/cuda/device/queue.hpp>
+#include <mad/cuda/kernels/attention/narrow_keys.cuh>
+
+#include <algorithm>
+#include <cstddef>
+
+namespace mad::cuda::attention_narrow {
+
+/// Memory on the device, in the notation of ops/attention.hpp.
+struct Gradients {
+  const BFloat16 *o, *d_o;
+  const float* lse;
+  BFloat16 *dq, *dk, *dv;
+  float* partial_dq;    ///< (tokens, heads, Width) where keys come in several chunks
+  float4* partial_dkv;  ///< sums by lane, where a block of keys is met by several loads of queries
+  std::size_t o_stride, do_stride, lse_stride, dq_stride, dk_stride, dv_stride;
+};
+
+/// Sums of a block of keys, by way of its rows of shared memory, which are free by now, to memory. `dk` and `dv` are
+/// the first rows of the sequence for the warp's head, `first` the block's first position and `end` that behind the
+/// last.
+template <int Width>
+__device__ void put(const OwnKeys<Width>& own, const Memory<Width>& memory, int row, int first, int end,
+                    float key_factor, float value_factor, const Rotation& rotation, BFloat16* dk, std::size_t dk_stride,
+                    BFloat16* dv, std::size_t dv_stride) {
+  constexpr int staged = Backward<Width>::staged;
+  const int lane = thread_number() % 32;
+  auto* keys = reinterpret_cast<float*>(memory.keys + row * stride<Width>);
+  auto* values = reinterpret_cast<float*>(memory.values + row * stride<Width>);
+  Turn<Width> turn[Backward<Width>::keys / staged];
+#pragma unroll
+  for (int i = 0; i < Backward<Width>::keys / staged; ++i)
+    turn[i].ask(min(first + i * staged + lane % staged, end - 1), rotation);
+#pragma unroll
+  for (int i = 0; i < Backward<Width>::keys / staged; ++i) {
+#pragma unroll
+    for (int j = 0; j < staged / 16; ++j)
+#pragma unroll
+      for (int c = 0; c < Width / 8; ++c)
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+          const Sums& d_key = own.d_key[i * staged / 16 + j][c];
+          const Sums& d_value = own.d_value[i * staged / 16 + j][c];
+          const int at = (j * 16 + half * 8 + lane / 4) * Width + c * 8 + lane % 4 * 2;
+          *reinterpret_cast<float2*>(keys + at) = float2{d_key.value[2 * half], d_key.value[2 * half + 1]};
+          *reinterpret_cast<float2*>(values + at) = float2{d_value.value[2 * half], d_value.value[2 * half + 1]};
+        }
+    __syncwarp();
+    const int t = first + i * staged + lane;
+    if (lane < staged && t < end) {
+      float sum[Width];
+      turn_otherwise<Width>(keys + lane * Width, t, -1.0f, rotation);
+      load(keys + lane * Width, sum);
+      turn[i].store_back(sum, key_factor, dk + t * dk_stride);
+      load(values + lane * Width, sum);
+#pragma unroll
+      for (int c = 0; c < Width; ++c) sum[c] *= value_factor;
+#pragma unroll
+      for (int c = 0; c < Width; c += 8) store(dv + t * dv_stride + c, reinterpret_cast<const float(&)[8]>(sum[c]));
+    }
+    __syncwarp();
+  }
+}
+
+/// A load of rows: keys [chunk, chunk_end) and the queries [loaded, loaded_end) of a head of those that share them.
+struct Load {
+  int chunk, chunk_end;
+  int member;
+  int loaded, loaded_end;
+
+  /// True if the keys are loaded as well.
+  __device__ bool is_first() const { return member == 0 && loaded == chunk; }
+};
+
+/// What rows in shared memory were divided by, all powers of two.
+struct Powers {
+  float key, value, gradient;
+};
+
+/// Brings rows to shared memory. What is in `powers` of keys and values stays where they do.
+template <int Width, int Warps>
+__device__ void load_rows(const Memory<Width>& memory, const Load& at, const AttentionSizes& n,
+                          const Share<Warps>& share, const Operands& of, const Gradients& g, Powers& powers) {
+  using B = Backward<Width>;
+  const Part part(share);
+  const int kv_head = (block_number_x() << share.shift) + part.slot;
+  const int head = kv_head * (n.heads / n.kv_heads) + at.member;
+  const std::size_t sequence = static_cast<std::size_t>(block_number_y()) * n.length;
+  const Rotation rotation = n.rotation();
+  if (at.is_first())
+    copy_rows<Width, B::keys>(memory.keys, of.k + sequence * of.k_stride + kv_head * Width, of.k_stride, memory.values,
+                              of.v + sequence * of.v_stride + kv_head * Width, of.v_stride, at.chunk, at.chunk_end,
+                              share);
+  copy_rows<Width, 32>(memory.queries.query, of.q + sequence * of.q_stride + head * Width, of.q_stride,
+                       memory.gradients, g.d_o + sequence * g.do_stride + head * Width, g.do_stride, at.loaded,
+                       at.loaded_end, share);
+  const int rows = (at.loaded_end - at.loaded + 31) / 32 * 32;
+  Row<Width> output[B::loaded];
+  float lse[B::loaded];
+  Turn<Width> turn[B::loaded];
+#pragma unroll
+  for (int u = 0; u < B::loaded; ++u) {
+    const int t = at.loaded + part.first + u * part.apart;
+    output[u] = Row<Width>::at(g.o + (sequence + t) * g.o_stride + head * Width, t < at.loaded_end);
+    lse[u] = t < at.loaded_end ? g.lse[(sequence + t) * g.lse_stride + head] : INFINITY;  // sees nothing
+    turn[u].ask(min(t, n.length - 1), rotation);
+  }
+  wait_for_copies<0>();
+  float square[4]{};
+#pragma unroll
+  for (int u = 0; u < B::loaded; ++u) {
+    const int r = part.first + u * part.apart;
+    if (r >= rows) break;
+    const int from = (share.row(part.slot) + r) * stride<Width>;
+    square[0] = fmaxf(square[0], Row<Width>::at(memory.gradients + from).square());
+    square[1] = fmaxf(square[1], output[u].square());
+    if (at.is_first()) {
+      square[2] = fmaxf(square[2], Row<Width>::at(memory.keys + from).square());
+      square[3] = fmaxf(square[3], Row<Width>::at(memory.values + from).square());
+    }
+  }
+  find_largest_of_block(square, memory.scratch);
+  if (at.is_first()) {
+    powers.key = power_over(tensor::square_root(square[2]));
+    powers.value = power_over(tensor::square_root(square[3]));
+  }
+  // Outputs mix values of other chunks, too, which may be larger, and delta must not be.
+  const float output_power = power_over(tensor::square_root(square[1]));
+  powers.gradient = power_over(tensor::square_root(square[0])) * (1 / gradient_length) *
+                    fmaxf(1.0f, output_power * reciprocal_of_power(powers.value));
+  if (!rotation.turns_halves(Width))
+#pragma unroll 1
+    for (int r = part.first; r < rows; r += part.apart) {
+      const int from = (share.row(part.slot) + r) * stride<Width>;
+      const int t = min(at.loaded + r, n.length - 1);
+      if (at.is_first()) turn_otherwise<Width>(memory.keys + from, t, 1.0f, rotation);
+      turn_otherwise<Width>(memory.queries.query + from, t, 1.0f, rotation);
+    }
+#pragma unroll
+  for (int u = 0; u < B::loaded; ++u) {
+    const int r = part.first + u * part.apart;
+    if (r >= rows) break;
+    const int from = (share.row(part.slot) + r) * stride<Width>;
+    if (at.is_first()) {
+      turn[u].make_halves(memory.keys + from, reciprocal_of_power(powers.key), 1.0f);
+      make_halves<Width>(memory.values + from, reciprocal_of_power(powers.value));
+    }
+    turn[u].make_halves(memory.queries.query + from, powers.key, n.scale * log2_e);
+    float gradient[Width];
+    Row<Width>::at(memory.gradients + from).times(reciprocal_of_power(powers.gradient)).unpack(gradient);
+    put_halves(memory.gradients + from, gradient);
+    float delta = 0;
+#pragma unroll
+    for (int c = 0; c < Width; ++c) delta += gradient[c] * output[u][c];
+    const QueryRows<Width> to = memory.queries.of_head(part.slot, share.rows);
+    const int pair = r / 2 * 4 + r % 2;
+    to.minus_lse[pair] = to.minus_lse[pair + 2] = log2_probability_unit - lse[u] * log2_e;
+    const int four = r / 16 * 32 + r % 8 / 2 * 8 + r % 16 / 8 * 4 + r % 2;
+    to.minus_delta[four] = to.minus_delta[four + 2] = __float2half_rn(-delta * reciprocal_of_power(powers.value));
+#pragma unroll
+    for (int c = 0; c < Width; c += 4) *reinterpret_cast<float4*>(to.d_query + r * Width + c) = float4{0, 0, 0, 0};
+  }
+}
+
+/// dq to memory, or what is known of it by now.
+template <int Width, int Warps>
+__device__ void put_queries(const Memory<Width>& memory, const Load& at, const AttentionSizes& n,
+                            const Share<Warps>& share, const Gradients& g, const Powers& powers) {
+  using B = Backward<Width>;
+  const Part part(share);
+  const int kv_head = (block_number_x() << share.shift) + part.slot;
+  const int head = kv_head * (n.heads / n.kv_heads) + at.member;
+  const std::size_t sequence = static_cast<std::size_t>(block_number_y()) * n.length;
+  const float unit = powers.key * powers.value * powers.gradient * (1 / probability_unit);
+  const QueryRows<Width> from = memory.queries.of_head(part.slot, share.rows);
+  const Rotation rotation = n.rotation();
+  const auto put_row = [&](int r, const auto& store_back) {
+    const int t = at.loaded + r;
+    if (t >= at.loaded_end) return;
+    float sum[Width];
+#pragma unroll
+    for (int c = 0; c < Width; c += 2) {
+      const auto* pair = reinterpret_cast<const float2*>(from.d_query + (r / 16 * (Width / 8) + c / 8) * 128 +
+                                                         r % 8 * 16 + c % 8 * 2 + r % 16 / 8 * 2);
+      sum[c] = pair->x * unit;
+      sum[c + 1] = pair->y * unit;
+    }
+    float* rest = g.partial_dq + ((sequence + t) * n.heads + head) * Width;
+    if (at.chunk > max(0, t - n.window) / share.rows * share.rows) {
+      float x[Width];
+      load(rest, x);
+#pragma unroll
+      for (int c = 0; c < Width; ++c) sum[c] += x[c];
+    }
+    if (at.loaded == at.chunk)
+      store_back(sum, t, g.dq + (sequence + t) * g.dq_stride + head * Width);
+    else
+      store(rest, sum);
+  };
+  if (rotation.turns_halves(Width)) {
+    Turn<Width> turn[B::loaded];
+#pragma unroll
+    for (int u = 0; u < B::loaded; ++u)
+      turn[u].ask(min(at.loaded + part.first + u * part.apart, n.length - 1), rotation);
+#pragma unroll
+    for (int u = 0; u < B::loaded; ++u)
+      put_row(part.first + u * part.apart,
+              [&](const float(&sum)[Width], int, BFloat16* to) { turn[u].store_back(sum, n.scale, to); });
+  } else {
+#pragma unroll 1
+    for (int r = part.first; at.loaded + r < at.loaded_end; r += part.apart)
+      put_row(r, [&](const float(&sum)[Width], int t, BFloat16* to) {
+        float x[Width];
+#pragma unroll
+        for (int c = 0; c < Width; ++c) x[c] = sum[c];
+        rotation.turn<Width>(x, t, -1.0f, n.scale);
+#pragma unroll
+        for (int c = 0; c < Width; c += 8) store(to + c, reinterpret_cast<const float(&)[8]>(x[c]));
+      });
+  }
+}
+
+/// dq, dk and dv. A block owns neighbouring heads of keys of a sequence, and goes through their keys chunk by chunk,
+/// and for each through the queries that see it. Grid: (groups of heads, batch).
+template <int Width>
+__global__ void __launch_bounds__(Backward<Width>::threads, Backward<Width>::blocks_at_once)
+    backward(AttentionSizes n, Share<Backward<Width>::warps> share, Operands of, Gradients g) {
+  using B = Backward<Width>;
+  extern __shared__ float4 dynamic_memory[];
+  const Memory<Width> memory(dynamic_memory, share);
+  const int warp = static_cast<int>(threadIdx.x) / 32;
+  const int slot = share.head_of(warp);
+  const int kv_head = (static_cast<int>(blockIdx.x) << share.shift) + slot;  // of the warp
+  const bool keeps = g.partial_dkv != nullptr;
+  Powers powers{1, 1, 1};
+  Load at{};
+  const auto row_of = [&](int block) { return share.row(slot) + block * B::keys; };
+  const auto kept = [&](int block) {
+    constexpr int each = B::tiles * (Width / 8) * 2 * 32;
+    const int blocks = (n.length + B::keys - 1) / B::keys;
+    return g.partial_dkv +
+           ((static_cast<std::size_t>(block_number_y()) * n.kv_heads + kv_head) * blocks + at.chunk / B::keys + block) *
+               each;
+  };
+  const auto put_block = [&](const OwnKeys<Width>& own, int block, float unit) {
+    const std::size_t sequence = static_cast<std::size_t>(block_number_y()) * n.length;
+    put(own, memory, row_of(block), at.chunk + block * B::keys, at.chunk_end,
+        unit * powers.value * reciprocal_of_power(powers.key) * (1 / (probability_unit * log2_e)),  // queries: log2(e)
+        unit * (1 / probability_unit), n.rotation(), g.dk + sequence * g.dk_stride + kv_head * Width, g.dk_stride,
+        g.dv + sequence * g.dv_stride + kv_head * Width, g.dv_stride);
+  };
+
+#pragma unroll 1
+  for (at.chunk = 0; at.chunk < n.length; at.chunk += share.rows) {
+    at.chunk_end = min(at.chunk + share.rows, n.length);
+    const int end = min(n.length, at.chunk_end + n.window);  // behind the last query that sees a key of the chunk
+#pragma unroll 1
+    for (at.member = 0; at.member < n.heads / n.kv_heads; ++at.member) {
+#pragma unroll 1
+      for (at.loaded = at.chunk; at.loaded < end; at.loaded += share.rows) {
+        at.loaded_end = min(at.loaded + share.rows, end);
+        __syncthreads();
+        load_rows<Width>(memory, at, n, share, of, g, powers);
+        __syncthreads();
+        const int rows = at.loaded_end - at.loaded;
+        const QueryRows<Width> queries = memory.queries.of_head(slot, share.rows).of_lane(memory.apart);
+        const Course<Width> course(share.place_of(warp), share.head_warps(), rows, at.loaded == at.chunk, n.window);
+#pragma unroll 1
+        for (int which = 0; which < 2; ++which) {
+          const int block = course.block(which);
+          const Way way = course.way(which);
+          for (int step = 0; step < way.waits; ++step) meet();
+          if (way.steps == 0) continue;
+          OwnKeys<Width> own;
+          own.take(memory, row_of(block));
+          if (!at.is_first()) {
+            own.recall(kept(block));
+            own.multiply(reciprocal_of_power(powers.gradient));
+          }
+          own.run(queries, memory.apart, way, rows, at.loaded - at.chunk - block * B::keys, n.window);
+          if (keeps) {
+            own.multiply(powers.gradient);
+            own.keep(kept(block));
+          } else {
+            put_block(own, block, powers.gradient);
+          }
+        }
+        __syncthreads();
+        put_queries<Width>(memory, at, n, share, g, powers);
+      }
+    }
+    if (!keeps) continue;
+    for (int which = 0; which < 2; ++which) {
+      const int place = share.place_of(warp);
+      const int block = which == 0 ? place : 2 * share.head_warps() - 1 - place;
+      if (at.chunk + block * B::keys >= at.chunk_end) continue;
+      OwnKeys<Width> own;
+      own.recall(kept(block));
+      put_block(own, block, 1);
+    }
+  }
+}
+
+}  // namespace mad::cuda::attention_narrow
+
+namespace mad::cuda {
+
+/// As `attention_backward`, for heads of 8 or 16 channels; all rows must begin at multiples of 16 bytes.
+template <int Width>
+void attention_backward_narrow(Queue& queue, const AttentionSizes& n, View<const BFloat16> q, View<const BFloat16> k,
+                               View<const BFloat16> v, View<const BFloat16> o, View<const float> lse,
+                               View<const BFloat16> d_o, View<BFloat16> dq, View<BFloat16> dk, View<BFloat16> dv) {
+  namespace a = attention_narrow;
+  using B = a::Backward<Width>;
+  using M = a::Memory<Width>;
+  const int memory = queue.shared_memory_per_block() - M::scratch_bytes - B::warps * M::head_bytes;
+  const int capacity = std::min(B::capacity, memory / M::row_bytes / B::keys * B::keys);
+  const a::Share<B::warps> share(n.kv_heads, n.length, capacity, B::warps, B::keys);
+  const bool in_chunks = share.rows < n.length;
+  const a::Gradients gradients{
+      .o = o.data,
+      .d_o = d_o.data,
+      .lse = lse.data,
+      .dq = dq.data,
+      .dk = dk.data,
+      .dv = dv.data,
+      .partial_dq = in_chunks ? queue.take<float>(Index{n.batch} * n.length * n.heads * Width) : nullptr,
+      .partial_dkv = in_chunks || n.kv_heads < n.heads
+                         ? queue.take<float4>(Index{n.batch} * n.kv_heads * ((n.length + B::keys - 1) / B::keys) *
+                                              B::keys * Width / 2)
+                         : nullptr,
+      .o_stride = static_cast<std::size_t>(o.stride),
+      .do_stride = static_cast<std::size_t>(d_o.stride),
+      .lse_stride = static_cast<std::size_t>(lse.stride),
+      .dq_stride = static_cast<std::size_t>(dq.stride),
+      .dk_stride = static_cast<std::size_t>(dk.stride),
+      .dv_stride = static_cast<std::size_t>(dv.stride)};
+  const dim3 grid(static_cast<unsigned>(n.kv_heads >> share.shift), static_cast<unsigned>(n.batch));
+  const int bytes = M::scratch_bytes + (share.rows << share.shift) * M::row_bytes + (1 << share.shift) * M::head_bytes;
+  queue.launch("the gradient of attention", a::backward<Width>, grid, dim3(B::threads), static_cast<std::size_t>(bytes),
+               n, share, a::Operands(q, k, v), gradients);
+}
+
+}  // namespace mad::cuda

@@ -1,0 +1,150 @@
+// Copyright 2026 The mad authors. SPDX-License-Identifier: Apache-2.0
+/// \file
+/// Matrix products of a layer that come one after the other are noted, and computed together when a step comes that
+/// has to do with what they read and write. One that adds to the result of another becomes a further term of it.
+#pragma once
+
+#include <mad/cuda/call/context.hpp>
+#include <mad/cuda/products/matrix_product.cuh>
+#include <mad/cuda/products/product_group.cuh>
+
+#include <algorithm>
+#include <cstddef>
+#include <span>
+#include <utility>
+#include <vector>
+
+namespace mad::cuda {
+
+namespace put_off_detail {
+
+/// Rows up to which maps gain by company that are wider than one part of a group: their rows are read several times.
+inline constexpr Index most_wide_rows = Index{1} << 15;
+
+/// Columns of rows in memory.
+struct Columns {
+  const BFloat16* first = nullptr;
+  std::size_t stride = 0;
+  int count = 0;
+};
+
+/// All bytes between the first and the last; none of no columns.
+inline Bytes bytes_of(const Columns& c, Index rows) {
+  const auto* begin = reinterpret_cast<const std::byte*>(c.first);
+  if (begin == nullptr || rows == 0) return {begin, begin};
+  return {begin, reinterpret_cast<const std::byte*>(c.first + static_cast<std::size_t>(rows - 1) * c.stride + c.count)};
+}
+
+inline bool meet(Bytes a, Bytes b) { return a.begin < b.end && b.begin < a.end; }
+/// Columns of the same rows meet only where they are the same.
+inline bool meet(const Columns& a, const Columns& b, Index rows) {
+  if (!meet(bytes_of(a, rows), bytes_of(b, rows))) return false;
+  if (a.stride != b.stride) return true;
+  const Columns& left = a.first < b.first ? a : b;
+  const Columns& right = a.first < b.first ? b : a;
+  const auto between = static_cast<std::size_t>(right.first - left.first) % a.stride;
+  return between < static_cast<std::size_t>(left.count) || between + static_cast<std::size_t>(right.count) > a.stride;
+}
+
+inline Columns result_of(const GroupedProduct& p) { return {p.y, p.y_stride, p.columns}; }
+
+/// True if \p is holds for any of the columns that a product reads.
+template <class Is>
+bool any_read(const GroupedProduct& p, const Is& is) {
+  for (int t = 0; t < p.terms; ++t) {
+    const GroupedProduct::Term& term = p.term[static_cast<std::size_t>(t)];
+    if (is(Columns{term.x, term.x_stride, term.inner})) return true;
+  }
+  return is(Columns{p.addend, p.addend_stride, p.columns});
+}
+
+/// True if the order of two products matters.
+inline bool meet(const GroupedProduct& a, const GroupedProduct& b, Index rows) {
+  const auto meets_result = [&](const GroupedProduct& of) {
+    return [&of, rows](const Columns& c) { return meet(c, result_of(of), rows); };
+  };
+  return meet(result_of(a), result_of(b), rows) || any_read(a, meets_result(b)) || any_read(b, meets_result(a));
+}
+
+/// Makes \p p a further term of \p known if it adds to its result; false if it cannot be one.
+inline bool add_term(const Queue& queue, GroupedProduct& known, const GroupedProduct& p) {
+  if (p.addend != known.y || p.y != known.y || p.addend_stride != known.y_stride || p.y_stride != known.y_stride)
+    return false;
+  if (p.columns != known.columns || (p.bias != nullptr && known.bias != nullptr)) return false;
+  if (pieces_of_terms(known) + pieces_of_terms(p) > most_pieces_of_terms(queue)) return false;
+  known.term[static_cast<std::size_t>(known.terms++)] = p.term.front();
+  if (p.bias != nullptr) known.bias = p.bias;
+  return true;
+}
+
+/// A product that has stayed alone is cuBLASLt's.
+inline void start(Queue& queue, const PutOffProducts& put_off) {
+  const GroupedProduct& p = put_off.products.front();
+  if (put_off.products.size() > 1 || p.terms > 1) return multiply_together(queue, put_off.products, put_off.rows);
+  const GroupedProduct::Term& term = p.term.front();
+  matrix_product<BFloat16, BFloat16>(
+      queue, put_off.rows, p.columns, term.inner, {term.x, static_cast<Index>(term.x_stride)},
+      {term.weight, term.in_out ? p.columns : term.inner, !term.in_out}, p.y, static_cast<Index>(p.y_stride),
+      {.addend = p.addend, .stride = static_cast<Index>(p.addend_stride), .bias = p.bias});
+}
+
+}  // namespace put_off_detail
+
+/// Notes a product of one term for later. False where it is nothing for a group: then it is not noted, and all that
+/// were have started.
+inline bool put_off(Queue& queue, Index rows, const GroupedProduct& p) {
+  PutOffProducts* put_off = queue.put_off();
+  if (put_off == nullptr) return false;
+  const bool is_wide = std::max(p.columns, p.term.front().inner) > product_group_detail::widest;
+  if (!takes(p) || pieces_of_terms(p) > most_pieces_of_terms(queue) ||
+      (is_wide && rows > put_off_detail::most_wide_rows)) {
+    queue.start_products();
+    return false;
+  }
+  if (put_off->rows != rows) queue.start_products();
+  put_off->rows = rows;
+  put_off->start = put_off_detail::start;
+  std::vector<GroupedProduct>& products = put_off->products;
+  const auto reads_result = [&](const GroupedProduct& known) {
+    const GroupedProduct::Term& term = p.term.front();
+    return put_off_detail::meet({term.x, term.x_stride, term.inner}, put_off_detail::result_of(known), rows);
+  };
+  if (p.addend != nullptr && std::none_of(products.begin(), products.end(), reads_result))
+    for (std::size_t i = 0; i < products.size(); ++i) {
+      std::vector<GroupedProduct> longer = products;
+      if (!put_off_detail::add_term(queue, longer[i], p) || !fit_together(longer)) continue;
+      products = std::move(longer);
+      return true;
+    }
+  const auto meets = [&](const GroupedProduct& known) { return put_off_detail::meet(known, p, rows); };
+  if (std::any_of(products.begin(), products.end(), meets)) queue.start_products();
+  products.push_back(p);
+  if (!fit_together(products)) {
+    products.pop_back();
+    queue.start_products();
+    products.push_back(p);
+  }
+  return true;
+}
+
+/// True if products that are put off must start before a step, in whichever queue it is: it reads or writes what they
+/// write, or writes what they read.
+template <class P>
+bool needs_products(const Context<P>& c, std::span<const Place> read, std::span<const Place> written) {
+  const PutOffProducts* put_off = c.queue->put_off();
+  if (put_off == nullptr || put_off->products.empty()) return false;
+  const auto needs = [&](const Place& place, bool to_write) {
+    if (place.space == Space::registers) return false;
+    const Bytes bytes = bytes_of(c, place);
+    const auto meets = [&](const put_off_detail::Columns& columns) {
+      return put_off_detail::meet(bytes, put_off_detail::bytes_of(columns, put_off->rows));
+    };
+    return std::any_of(put_off->products.begin(), put_off->products.end(), [&](const GroupedProduct& p) {
+      return meets(put_off_detail::result_of(p)) || (to_write && put_off_detail::any_read(p, meets));
+    });
+  };
+  return std::any_of(read.begin(), read.end(), [&](const Place& place) { return needs(place, false); }) ||
+         std::any_of(written.begin(), written.end(), [&](const Place& place) { return needs(place, true); });
+}
+
+}  // namespace mad::cuda

@@ -1,0 +1,153 @@
+// Copyright 2026 The mad authors. SPDX-License-Identifier: Apache-2.0
+/// \file
+/// How the kernel for gradients of weights by warpgroups (weight_gradients_warpgroup.cuh) cuts them into tiles and
+/// shares of the rows.
+#pragma once
+
+#include <mad/cuda/device/tensor_map.hpp>
+#include <mad/cuda/device/weight_gradient.hpp>
+
+#include <algorithm>
+#include <cstddef>
+#include <span>
+
+namespace mad::cuda::weight_gradient_warpgroup {
+
+inline constexpr int panel = 64;  ///< columns that the copy engine brings at once
+inline constexpr int rights = 128;
+inline constexpr int wide = 256;
+inline constexpr int narrow = 128;
+inline constexpr int stage_rows = 64;
+inline constexpr int piece = 128;  ///< 16 x 8 sums
+
+/// Gradients as sums over rows of left x right; the left factor is dy, or else x.
+struct Operands {
+  CUtensorMap left;
+  CUtensorMap right;
+};
+/// Tiles of the same shape of one gradient: neighbours along the right factor, one behind the other along the left.
+struct Task {
+  int operands;
+  int first_left;
+  int left_end;    ///< columns of the left factor
+  int right_end;   ///< and of the right one
+  int tile_lefts;  ///< `wide` or `narrow`
+  int tiles;
+  int tiles_right;
+  int shares;  ///< of the rows
+  int steps;   ///< of a share, `stage_rows` each
+  int first_block;
+  int first_unit;  ///< of what is added up
+  bool left_is_x;
+  Index most_shares;  ///< for which there is room
+  float* partial;     ///< (shares, tiles, results)
+  float* d_weight;
+  float* d_bias;
+  int in;
+
+  /// Sums of a tile, and of the columns of its left factor.
+  __host__ __device__ int results() const { return tile_lefts * rights + tile_lefts; }
+  __host__ __device__ int units() const { return results() / piece; }
+};
+inline constexpr int most_tasks = 2 * most_weight_gradients;
+struct Tasks {
+  Operands operands[most_weight_gradients];
+  Task task[most_tasks];
+  int count;
+  int steps;   ///< of all rows
+  int blocks;  ///< of all tasks
+  int units;
+
+  std::span<Task> all() { return std::span(task).first(static_cast<std::size_t>(count)); }
+};
+
+/// The last task whose `first` is not after `index`.
+__device__ inline const Task& find(const Tasks& tasks, int Task::*first, int index) {
+  int t = 0;
+  while (t + 1 < tasks.count && tasks.task[t + 1].*first <= index) ++t;
+  return tasks.task[t];
+}
+
+/// What a tile has of a gradient.
+struct Place {
+  int first_left;
+  int first_right;
+  int lefts;
+  int rights;
+  bool has_bias;
+
+  __device__ Place(const Task& task, int tile)
+      : first_left(task.first_left + tile / task.tiles_right * task.tile_lefts),
+        first_right(tile % task.tiles_right * weight_gradient_warpgroup::rights),
+        lefts(min(task.tile_lefts, task.left_end - first_left)),
+        rights(min(weight_gradient_warpgroup::rights, task.right_end - first_right)),
+        has_bias(first_right == 0 && task.d_bias != nullptr) {}
+};
+
+/// The larger factor is the left one, whose tiles are larger; but sums of dy's columns are formed of the left one.
+inline bool has_x_left(const WeightGradient& g) { return g.in > g.out && g.d_bias == nullptr; }
+
+/// The tiles of a gradient, wide ones and a narrow one along the left factor, appended to the tasks.
+inline void append_tiles(Tasks& tasks, const WeightGradient& g, int operands) {
+  Task task{};
+  const bool left_is_x = has_x_left(g);
+  task.operands = operands;
+  task.left_end = left_is_x ? g.in : g.out;
+  task.right_end = left_is_x ? g.out : g.in;
+  task.tiles_right = (task.right_end + rights - 1) / rights;
+  task.left_is_x = left_is_x;
+  task.d_weight = g.d_weight;
+  task.d_bias = g.d_bias;
+  task.in = g.in;
+  const int wides = (task.left_end + wide - narrow - 1) / wide;
+  if (wides > 0) {
+    task.tile_lefts = wide;
+    task.tiles = wides * task.tiles_right;
+    tasks.task[tasks.count++] = task;
+  }
+  if (task.left_end > wides * wide) {
+    task.first_left = wides * wide;
+    task.tile_lefts = narrow;
+    task.tiles = task.tiles_right;
+    tasks.task[tasks.count++] = task;
+  }
+}
+
+/// All tiles and their shares, without memory. \p least_steps of rows are worth a share.
+inline Tasks make_tasks(std::span<const WeightGradient> gradients, Index rows, int multiprocessors, int least_steps) {
+  Tasks tasks{};
+  tasks.steps = static_cast<int>((rows + stage_rows - 1) / stage_rows);
+  for (std::size_t i = 0; i < gradients.size(); ++i) append_tiles(tasks, gradients[i], static_cast<int>(i));
+  // What a tile reads of a row.
+  const auto cost = [](const Task& task) { return Index{task.tile_lefts + rights}; };
+  Index all_tiles = 0;
+  Index all_cost = 0;
+  for (const Task& task : tasks.all()) {
+    all_tiles += task.tiles;
+    all_cost += task.tiles * cost(task);
+  }
+  // All blocks run at once, unless that would leave many multiprocessors without a block.
+  const Index blocks = 4 * all_tiles > multiprocessors ? Index{4} * multiprocessors : multiprocessors;
+  for (Task& task : tasks.all()) {
+    // No smaller number of rows wants more shares, so that a rehearsal with the most rows is enough.
+    task.most_shares = std::clamp<Index>(blocks * cost(task) / all_cost, 1, std::max(1, tasks.steps / least_steps));
+    task.steps = static_cast<int>(std::max<Index>(1, (tasks.steps + task.most_shares - 1) / task.most_shares));
+    task.shares = (tasks.steps + task.steps - 1) / task.steps;
+    task.first_block = tasks.blocks;
+    task.first_unit = tasks.units;
+    tasks.blocks += task.tiles * task.shares;
+    tasks.units += task.tiles * task.units();
+  }
+  return tasks;
+}
+
+inline void describe_operands(Tasks& tasks, std::span<const WeightGradient> gradients, Index rows) {
+  for (std::size_t i = 0; i < gradients.size(); ++i) {
+    const WeightGradient& g = gradients[i];
+    const CUtensorMap dy = tensor_map(g.dy, rows, g.out, static_cast<Index>(g.dy_stride), stage_rows, panel);
+    const CUtensorMap x = tensor_map(g.x, rows, g.in, static_cast<Index>(g.x_stride), stage_rows, panel);
+    tasks.operands[i] = has_x_left(g) ? Operands{x, dy} : Operands{dy, x};
+  }
+}
+
+}  // namespace mad::cuda::weight_gradient_warpgroup
