@@ -45,9 +45,9 @@ double sigmoid(double x) { return 1 / (1 + std::exp(-x)); }
 
 /// Against the plain scan, with softplus and the gate around it element by element.
 template <int States, class T>
-void check(const Shape& shape, const ScanSizes& sizes, double tolerance) {
+void check(const Shape& shape, const ScanSizes& sizes, double tolerance, bool keeps = false) {
   INFO("batch " << shape.batch << ", length " << shape.length << ", channels " << sizes.channels << ", states "
-                << sizes.states);
+                << sizes.states << (keeps ? ", states kept" : ""));
   std::mt19937 random(7);
   const Rows<T> in(shape, sizes, random);
   const Index rows = shape.tokens(), channels = sizes.channels, states = sizes.states;
@@ -87,9 +87,14 @@ void check(const Shape& shape, const ScanSizes& sizes, double tolerance) {
         static_cast<T>(in.d_out.view().row(r)[c] * y.view().row(r)[c] * (s + z * s * (1 - s)));
     expected.dt.view().row(r)[c] *= static_cast<T>(sigmoid(in.step.view().row(r)[c]));
   });
-  mad::cpu::gated_scan_forward<States, T>(shape, sizes, in.operands(), out.view(), workspace);
+  // Room for states every 8 tokens is more than enough; what is not kept must not be read.
+  std::vector<T> states_kept(static_cast<std::size_t>(rows * channels * states), std::numeric_limits<T>::quiet_NaN());
+  const Index room = keeps ? static_cast<Index>(states_kept.size()) : 0;
+  mad::cpu::gated_scan_forward<States, T>(shape, sizes, in.operands(), out.view(), workspace, nullptr,
+                                          {states_kept.data(), room});
   mad::cpu::gated_scan_backward<States, T>(shape, sizes, in.operands(), in.d_out.view(),
-                                           {.scan = found.gradients(), .gate = d_gate.view()}, workspace);
+                                           {.scan = found.gradients(), .gate = d_gate.view()}, workspace,
+                                           {states_kept.data(), room});
   expect_near(out, expected_out, tolerance);
   expect_near(d_gate, expected_d_gate, tolerance);
   expect_near(found.u, expected.u, tolerance);
@@ -106,8 +111,11 @@ void check(const Shape& shape, const ScanSizes& sizes, double tolerance) {
 TEST_CASE("a gated scan is a scan between softplus and silu", "[cpu][selective_scan]") {
   check<4, double>({1, 1, 1}, {1, 4}, 1e-13);
   check<4, double>({3, 30, 30}, {21, 4}, 1e-13);
-  check<16, double>({2, 300, 300}, {32, 16}, 1e-12);
-  check<0, double>({2, 17, 17}, {40, 3}, 1e-13);
-  check<4, float>({2, 128, 128}, {40, 4}, 2e-5);
-  check<16, float>({2, 300, 300}, {32, 16}, 5e-5);
+  for (const bool keeps : {false, true}) {
+    check<16, double>({2, 300, 300}, {32, 16}, 1e-12, keeps);
+    check<4, double>({3, 600, 600}, {21, 4}, 1e-12, keeps);
+    check<0, double>({2, 17, 17}, {40, 3}, 1e-13, keeps);
+    check<4, float>({2, 128, 128}, {40, 4}, 2e-5, keeps);
+    check<16, float>({2, 300, 300}, {32, 16}, 5e-5, keeps);
+  }
 }

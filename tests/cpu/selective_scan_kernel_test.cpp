@@ -8,6 +8,7 @@
 #include <cmath>
 #include <cstdint>
 #include <fstream>
+#include <limits>
 #include <map>
 #include <random>
 #include <string>
@@ -121,9 +122,10 @@ struct Computed {
   Scan gradient;  // `a` and `skip` were added to 1
 };
 
-/// Runs the kernels under test.
+/// Runs the kernels under test, with \p room for states, which are added to in between.
 template <int States, class T>
-Computed run(const Shape& shape, const ScanSizes& sizes, const Scan& in, const Numbers& d_y, const Numbers& d_final) {
+Computed run(const Shape& shape, const ScanSizes& sizes, const Scan& in, const Numbers& d_y, const Numbers& d_final,
+             Index room = 0, T added = 0) {
   const Index channels = sizes.channels, states = sizes.states;
   const Rows<T> u(in.u, channels), dt(in.dt, channels), b(in.b, states), c(in.c, states), d_out(d_y, channels);
   const std::vector<T> a = rounded<T>(in.a), skip = rounded<T>(in.skip), initial = rounded<T>(in.initial);
@@ -133,11 +135,14 @@ Computed run(const Shape& shape, const ScanSizes& sizes, const Scan& in, const N
   Rows<T> d_b(Numbers(in.b.size(), 3.0), states), d_c = d_b;
   std::vector<T> last(initial.size(), T(3)), d_initial = last, d_a(a.size(), T(1)), d_skip(skip.size(), T(1));
   mad::cpu::Workspace workspace;
-  mad::cpu::selective_scan_forward<States, T>(shape, sizes, operands, y.view(), workspace, last.data());
+  std::vector<T> kept(z(room), std::numeric_limits<T>::quiet_NaN());
+  mad::cpu::selective_scan_forward<States, T>(shape, sizes, operands, y.view(), workspace, last.data(),
+                                              {kept.data(), room});
+  for (T& x : kept) x += added;
   const ScanGradients<T> out{d_u.view(), d_dt.view(),   d_a.data(),      d_b.view(),
                              d_c.view(), d_skip.data(), d_initial.data()};
   mad::cpu::selective_scan_backward<States, T>(shape, sizes, operands, std::as_const(d_out).view(), out, workspace,
-                                               d_last.data());
+                                               d_last.data(), {kept.data(), room});
   for (T& x : d_a) x -= T(1);
   for (T& x : d_skip) x -= T(1);
   return {{y.packed(), rounded<double>(Numbers(last.begin(), last.end()))},
@@ -234,6 +239,28 @@ TEST_CASE("the scan of 16 states is the recurrence", "[cpu][selective_scan]") { 
 TEST_CASE("the scan of an odd number of states is the recurrence", "[cpu][selective_scan]") { check_shapes<11>(11); }
 TEST_CASE("the scan of run-time states is the recurrence", "[cpu][selective_scan]") {
   for (const Index states : {1, 4, 7}) check_shapes<0>(states);
+}
+
+TEST_CASE("the gradient of a long scan begins its chunks with the states that were kept", "[cpu][selective_scan]") {
+  const Shape shape{2, 700};
+  for (const Index channels : {3, 16, 40}) {
+    const ScanSizes sizes{channels, 4};
+    const Scan in = draw(shape, sizes, 8), cotangents = draw(shape, sizes, 5);
+    const auto run_with = [&](Index room, double added) {
+      return run<4, double>(shape, sizes, in, cotangents.u, cotangents.initial, room, added);
+    };
+    const Index chunks = (700 + 255) / 256, states = mad::cpu::detail::scan_states_size<double>(sizes);
+    const Index room = 2 * (chunks - 1) * states;
+    const Computed again = run_with(0, 0), kept = run_with(room, 0), too_little = run_with(room - 1, 1);
+    const Computed moved = run_with(room, 1);
+    CHECK(kept.forward.y == again.forward.y);
+    CHECK(kept.forward.final_state == again.forward.final_state);
+    for (const auto field : fields) {
+      CHECK(kept.gradient.*field == again.gradient.*field);
+      CHECK(too_little.gradient.*field == again.gradient.*field);
+    }
+    CHECK(moved.gradient.c != again.gradient.c);
+  }
 }
 
 TEST_CASE("the gradient of the scan agrees with finite differences", "[cpu][selective_scan]") {

@@ -235,10 +235,17 @@ GatedScanOperands<T> scan_operands(const C& call) {
                    .skip = call.template in<First + 4>().data},
           .gate = call.template in<First + 5>()};
 }
+/// \p rows are those of kept states, and have nothing between them.
+template <class T, class C>
+KeptStates<T> kept_states(const C& call, View<T> rows) {
+  const ScanSizes sizes = scan_sizes<C>();
+  const int columns =
+      ops::selective_scan::kept_columns(static_cast<int>(sizes.channels), static_cast<int>(sizes.states));
+  return {rows.data, rows.stride == columns ? call.shape().tokens() * columns : 0};
+}
 
 }  // namespace binding
 
-/// Keeps no states: the gradient's chunks are longer than most sequences.
 template <>
 struct Kernel<&ops::selective_scan_op> {
   template <class C>
@@ -246,7 +253,7 @@ struct Kernel<&ops::selective_scan_op> {
     const auto out = call.out();
     using T = std::remove_pointer_t<decltype(out.data)>;
     gated_scan_forward<states<C>, T>(call.shape(), binding::scan_sizes<C>(), binding::scan_operands<0, T>(call), out,
-                                     call.workspace());
+                                     call.workspace(), nullptr, binding::kept_states<T>(call, call.template out<1>()));
   }
 
   template <class C, class T>
@@ -280,7 +287,8 @@ struct Kernel<&ops::selective_scan_gradient_op> {
                                                    .skip = call.template out<5>().data},
                                           .gate = call.template out<2>()};
     gated_scan_backward<states, T>(call.shape(), binding::scan_sizes<C>(), binding::scan_operands<1, T>(call),
-                                   call.template in<0>(), gradients, call.workspace());
+                                   call.template in<0>(), gradients, call.workspace(),
+                                   binding::kept_states<const T>(call, call.template in<7>()));
   }
 };
 

@@ -47,12 +47,19 @@ ScanOperands<T> sequence_of(const ScanOperands<T>& in, const Shape& shape, const
   return one;
 }
 
+/// The share of sequence \p b.
+template <class T>
+KeptStates<T> sequence_of(KeptStates<T> kept, const Shape& shape, Index b) {
+  const Index share = kept.size / shape.batch;
+  return {kept.data + b * share, share};
+}
+
 }  // namespace detail
 
 /// `dt = softplus(step)`, `out = y silu(gate)` with y of `selective_scan_forward`.
 template <int States = 0, class T>
 void gated_scan_forward(const Shape& shape, const ScanSizes& sizes, const GatedScanOperands<T>& in, View<T> out,
-                        Workspace& workspace, T* final_state = nullptr) {
+                        Workspace& workspace, T* final_state = nullptr, KeptStates<T> keep = {}) {
   Workspace::Frame frame(workspace);
   const View<T> dt{frame.template take<T>(shape.length * sizes.channels), sizes.channels};
   for (Index b = 0; b < shape.batch; ++b) {
@@ -62,7 +69,8 @@ void gated_scan_forward(const Shape& shape, const ScanSizes& sizes, const GatedS
     detail::softplus_rows<T>(shape.length, sizes.channels, one.dt, dt);
     one.dt = dt;
     T* const last = final_state ? final_state + b * sizes.channels * sizes.states : nullptr;
-    selective_scan_forward<States, T>({1, shape.length, shape.max_length}, sizes, one, y, workspace, last);
+    selective_scan_forward<States, T>({1, shape.length, shape.max_length}, sizes, one, y, workspace, last,
+                                      detail::sequence_of(keep, shape, b));
     for (Index r = 0; r < shape.length; ++r)
       for_packs<T>(sizes.channels, [&]<class X>(X, Index c) MAD_ALWAYS_INLINE {
         const Silu<X> gate_of(load_pack<X>(gate.row(r) + c));
@@ -80,10 +88,11 @@ void gated_scan_step(Index batch, const ScanSizes& sizes, GatedScanOperands<T> i
   gated_scan_forward<States, T>({batch, 1, 1}, sizes, in, out, workspace, state);
 }
 
-/// Gradients of `gated_scan_forward`; states and y are computed again.
+/// Gradients of `gated_scan_forward`; y is computed again, and states but those before chunks that were kept.
 template <int States = 0, class T>
 void gated_scan_backward(const Shape& shape, const ScanSizes& sizes, const GatedScanOperands<T>& in,
-                         View<const T> d_out, const GatedScanGradients<T>& gradients, Workspace& workspace) {
+                         View<const T> d_out, const GatedScanGradients<T>& gradients, Workspace& workspace,
+                         KeptStates<const T> kept = {}) {
   Workspace::Frame frame(workspace);
   const Index size = shape.length * sizes.channels;
   const View<T> dt{frame.template take<T>(size), sizes.channels};
@@ -112,7 +121,8 @@ void gated_scan_backward(const Shape& shape, const ScanSizes& sizes, const Gated
     out.c = out.c.rows_from(first);
     if (out.initial_state) out.initial_state += b * sizes.channels * sizes.states;
     out.y = y;
-    selective_scan_backward<States, T>({1, shape.length, shape.max_length}, sizes, one, d_y, out, workspace);
+    selective_scan_backward<States, T>({1, shape.length, shape.max_length}, sizes, one, d_y, out, workspace, nullptr,
+                                       detail::sequence_of(kept, shape, b));
     for (Index r = 0; r < shape.length; ++r)
       for_packs<T>(sizes.channels, [&]<class X>(X, Index c) MAD_ALWAYS_INLINE {
         T* const d_z = d_gate.row(r) + c;

@@ -42,6 +42,14 @@ struct ScanGradients {
   View<T> y{};                 ///< the output of the forward pass, computed again, or empty
 };
 
+/// Room for the states that the forward pass leaves for the backward pass, shared evenly by the sequences. In too
+/// little of it none are kept, and the backward pass computes them again.
+template <class T>
+struct KeptStates {
+  T* data = nullptr;
+  Index size = 0;  ///< numbers
+};
+
 namespace detail {
 
 /// States of a channel are independent of each other, so they are scanned in groups that fit into registers.
@@ -53,6 +61,22 @@ inline constexpr int scan_group = States == 0 ? 4 : std::min(States, Lanes<float
 constexpr Index scan_chunk(const Shape& shape, const ScanSizes& sizes, Index group) {
   return std::clamp<Index>(std::min<Index>(1024 / group, 65536 / sizes.channels), 1, shape.length);
 }
+
+/// The chunks of a sequence, and where the states before them are kept.
+template <class T>
+struct ScanChunks {
+  Index length, count, states;
+  T* kept;  ///< of the first sequence, null where there is no room
+
+  ScanChunks(const Shape& shape, const ScanSizes& sizes, Index group, Index states_size, KeptStates<T> room)
+      : length(scan_chunk(shape, sizes, group)),
+        count((shape.length + length - 1) / length),
+        states(states_size),
+        kept(shape.batch * (count - 1) * states <= room.size ? room.data : nullptr) {}
+
+  /// The states before chunk \p k > 0 of sequence \p b.
+  T* before(Index b, Index k) const { return kept + (b * (count - 1) + k - 1) * states; }
+};
 
 inline void check_scan(const ScanSizes& sizes, int states) {
   if (sizes.channels < 1 || sizes.states < 1 || (states != 0 && sizes.states != states)) {
@@ -302,38 +326,43 @@ constexpr Index scan_states_size(const ScanSizes& sizes) {
 /// `States` is `sizes.states`, or 0 to take it at run time.
 template <int States = 0, class T>
 void selective_scan_forward(const Shape& shape, const ScanSizes& sizes, const ScanOperands<T>& in, View<T> y,
-                            Workspace& workspace, T* final_state = nullptr) {
+                            Workspace& workspace, T* final_state = nullptr, KeptStates<T> keep = {}) {
   detail::check_scan(sizes, States);
   Workspace::Frame frame(workspace);
-  T* states = frame.template take<T>(detail::scan_states_size<T>(sizes));
-  const Index chunk = detail::scan_chunk(shape, sizes, detail::scan_group<States>);
+  const Index size = detail::scan_states_size<T>(sizes);
+  const detail::ScanChunks<T> chunks(shape, sizes, detail::scan_group<States>, size, keep);
+  T* const states = frame.template take<T>(size);
+  const auto for_groups = [&](const auto& body) { detail::for_scan_groups<States>(sizes, in, body); };
   for (Index b = 0; b < shape.batch; ++b) {
-    detail::for_scan_groups<States>(sizes, in,
-                                    [&](const auto& group) { group.load_states(in.initial_state, b, states); });
-    const Index end = (b + 1) * shape.length;
-    for (Index row = b * shape.length; row < end; row += chunk) {
-      detail::for_scan_groups<States>(
-          sizes, in, [&](const auto& group) { group.forward(row, std::min(row + chunk, end), states, states, y); });
+    for_groups([&](const auto& group) { group.load_states(in.initial_state, b, states); });
+    const Index begin = b * shape.length, end = begin + shape.length;
+    const T* from = states;
+    for (Index k = 0; k < chunks.count; ++k) {
+      T* const to = chunks.kept && k + 1 < chunks.count ? chunks.before(b, k + 1) : states;
+      const Index row = begin + k * chunks.length;
+      for_groups([&](const auto& group) { group.forward(row, std::min(row + chunks.length, end), from, to, y); });
+      from = to;
     }
-    if (!final_state) continue;
-    detail::for_scan_groups<States>(sizes, in, [&](const auto& group) { group.store_states(states, b, final_state); });
+    if (final_state) for_groups([&](const auto& group) { group.store_states(states, b, final_state); });
   }
 }
 
 /// Numbers that steps of one token keep for one sequence.
 constexpr Index selective_scan_step_state(const ScanSizes& sizes) { return sizes.channels * sizes.states; }
 
-/// Gradients of `selective_scan_forward`; the states are computed again. `d_final_state` (batch, channels, states) is
-/// the gradient of the final state, null for zero.
+/// Gradients of `selective_scan_forward`; states are computed again, from those before chunks where they were kept.
+/// `d_final_state` (batch, channels, states) is the gradient of the final state, null for zero.
 template <int States = 0, class T>
 void selective_scan_backward(const Shape& shape, const ScanSizes& sizes, const ScanOperands<T>& in, View<const T> d_y,
-                             const ScanGradients<T>& out, Workspace& workspace, const T* d_final_state = nullptr) {
+                             const ScanGradients<T>& out, Workspace& workspace, const T* d_final_state = nullptr,
+                             KeptStates<const T> kept = {}) {
   detail::check_scan(sizes, States);
   Workspace::Frame frame(workspace);
   constexpr Index largest = detail::scan_group<States>;
   const Index size = detail::scan_states_size<T>(sizes), padded = size / sizes.states;
-  const Index chunk = detail::scan_chunk(shape, sizes, largest), chunks = (shape.length + chunk - 1) / chunk;
-  T* states = frame.template take<T>(chunks * size);  // before each chunk
+  const detail::ScanChunks<const T> chunks(shape, sizes, largest, size, kept);
+  const Index chunk = chunks.length;
+  T* states = frame.template take<T>(chunks.kept ? size : chunks.count * size);  // before each chunk
   T* d_states = frame.template take<T>(size);
   T* d_a = frame.template take<T>(size);
   T* d_skip = frame.template take<T>(padded);
@@ -348,16 +377,16 @@ void selective_scan_backward(const Shape& shape, const ScanSizes& sizes, const S
       group.load_states(in.initial_state, b, states);
       group.load_states(d_final_state, b, d_states);
     });
-    for (Index k = 1; k < chunks; ++k) {
+    for (Index k = 1; k < chunks.count && !chunks.kept; ++k) {
       for_groups([&](const auto& group) {
         group.forward(begin + (k - 1) * chunk, begin + k * chunk, states + (k - 1) * size, states + k * size, {});
       });
     }
-    for (Index k = chunks - 1; k >= 0; --k) {
+    for (Index k = chunks.count - 1; k >= 0; --k) {
+      const T* const before = chunks.kept && k > 0 ? chunks.before(b, k) : states + k * size;
       for_groups([&](const auto& group) {
         const Index from = begin + k * chunk;
-        group.backward(from, std::min(from + chunk, end), states + k * size, d_y, out, d_states, d_a, d_skip, tape,
-                       d_maps);
+        group.backward(from, std::min(from + chunk, end), before, d_y, out, d_states, d_a, d_skip, tape, d_maps);
       });
     }
     if (!out.initial_state) continue;
