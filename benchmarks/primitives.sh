@@ -4,12 +4,13 @@
 #
 #   benchmarks/primitives.sh [options of benchmarks/pytorch/compare_primitives.py, such as --primitives retnet mamba2]
 #
-# Takes about ten minutes. PYTHON is the Python that has PyTorch, BUILD the folder of a release build.
+# Takes about a quarter of an hour. PYTHON is the Python that has PyTorch, BUILD the folder of a release build without
+# the CUDA device, whose libraries would count as memory of ours.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 PYTHON=${PYTHON:-/usr/bin/python3}
-BUILD=${BUILD:-build/release}
+BUILD=${BUILD:-build/cpu}
 if ! "$PYTHON" -c 'import torch' 2>/dev/null; then
   echo "primitives.sh: $PYTHON has no PyTorch, which this comparison alone needs." >&2
   echo "On Debian or Ubuntu: apt-get install python3-torch libopenblas0-openmp" >&2
@@ -18,7 +19,7 @@ fi
 # Where OpenBLAS is older than the processor, PyTorch gets the kernels that OpenBLAS should have chosen.
 kernels=$("$PYTHON" benchmarks/pytorch/openblas_kernels.py)
 [ -z "$kernels" ] || export OPENBLAS_CORETYPE="$kernels"
-[ -f "$BUILD/CMakeCache.txt" ] || cmake -B "$BUILD" --preset release
+[ -f "$BUILD/CMakeCache.txt" ] || cmake -B "$BUILD" --preset release -DMAD_CUDA=OFF
 cmake --build "$BUILD" --target primitive_steps
 
 commit=$(git rev-parse HEAD 2>/dev/null || echo unknown)
