@@ -3,6 +3,11 @@
 
 #include <mad/cpu/kernels/gated_scan.hpp>
 
+#include <cmath>
+#include <limits>
+#include <random>
+#include <vector>
+
 namespace {
 
 using mad::Index;

@@ -249,8 +249,10 @@ TEST_CASE("the gradient of a long scan begins its chunks with the states that we
     const auto run_with = [&](Index room, double added) {
       return run<4, double>(shape, sizes, in, cotangents.u, cotangents.initial, room, added);
     };
-    const Index chunks = (700 + 255) / 256, states = mad::cpu::detail::scan_states_size<double>(sizes);
-    const Index room = 2 * (chunks - 1) * states;
+    const Index states = mad::cpu::detail::scan_states_size<double>(sizes);
+    const mad::cpu::detail::ScanChunks<double> chunks(shape, sizes, mad::cpu::detail::scan_group<4>, states, {});
+    REQUIRE(chunks.count > 1);
+    const Index room = shape.batch * (chunks.count - 1) * states;
     const Computed again = run_with(0, 0), kept = run_with(room, 0), too_little = run_with(room - 1, 1);
     const Computed moved = run_with(room, 1);
     CHECK(kept.forward.y == again.forward.y);

@@ -38,10 +38,7 @@ MAD_ALWAYS_INLINE inline X load(const T* row, Index c) {
     else
       return X::all(row[0]);
   } else if constexpr (P.columns == RunColumns::same) {
-    if constexpr (single_number)
-      return row[c];
-    else
-      return X::load(row + c);
+    return load_pack<X>(row + c);
   } else if constexpr (single_number) {
     return row[column(c)];
   } else if constexpr (P.columns == RunColumns::tiled && P.narrow % size == 0) {
@@ -66,14 +63,6 @@ MAD_ALWAYS_INLINE inline X evaluate([[maybe_unused]] double number, const X* val
     return ops::Formula<Op>::template apply<X>(number, value[a]);
   else
     return ops::Formula<Op>::template apply<X>(number, value[a], value[b]);
-}
-
-template <class X, class T>
-MAD_ALWAYS_INLINE inline void store(const X& x, T* p) {
-  if constexpr (std::is_same_v<X, T>)
-    *p = x;
-  else
-    x.store(p);
 }
 
 /// A value's row as a run goes from row to row.
@@ -180,7 +169,7 @@ struct Run {
     ((value[loads + M] =
           evaluate<member(M).op, member(M).operands, X>(member(M).number[0], value, argument(M, 0), argument(M, 1))),
      ...);
-    ((is_stored(M) ? store(value[loads + M], row[row_of(M)] + c) : void()), ...);
+    ((is_stored(M) ? store_pack(row[row_of(M)] + c, value[loads + M]) : void()), ...);
   }
 
   static void run(const Context<T>& context) {

@@ -5,8 +5,8 @@
 #pragma once
 
 #include <mad/cpu/kernels/selective_scan.hpp>
+#include <mad/cpu/kernels/silu.hpp>
 #include <mad/cpu/packets/pack.hpp>
-#include <mad/cpu/packets/silu.hpp>
 
 namespace mad::cpu {
 

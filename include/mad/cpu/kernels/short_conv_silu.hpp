@@ -4,7 +4,7 @@
 #pragma once
 
 #include <mad/cpu/kernels/short_conv.hpp>
-#include <mad/cpu/packets/silu.hpp>
+#include <mad/cpu/kernels/silu.hpp>
 
 namespace mad::cpu {
 
