@@ -105,13 +105,15 @@ Milliseconds time_steps(const Request& request, const mad::cpu::Architecture<flo
 }
 
 struct DeviceTime {
-  double milliseconds;  ///< per step: of all runs together, over the number of runs
-  Index memory;         ///< bytes per run
-  double loss;          ///< of the last step
+  double replay;  ///< milliseconds per step, by the device's clock: the median over replays but the first of an epoch
+  double epoch;   ///< the same by the host's, the median over epochs: of all runs together, over the number of runs
+  Index memory;   ///< bytes per run
+  double loss;    ///< of the last step
 };
 
-/// Medians over epochs, which a device computes without the host: the host starts an epoch's steps, those of all runs
-/// in turn, and waits at the end.
+/// A device computes an epoch without the host, which starts its steps, those of all runs in turn, and waits at the
+/// end. Replays of a recorded step go from the end of the one before to their own; the first waits for the host as
+/// well.
 DeviceTime time_device_steps(const Request& request, const mad::cpu::Architecture<float>& architecture, Index length) {
   using namespace mad::train;
   const Index steps = request.steps;
@@ -130,25 +132,33 @@ DeviceTime time_device_steps(const Request& request, const mad::cpu::Architectur
     model.micro_batch = request.micro_batch;
     models.push_back(device.make(model, request.precision, 0));
     runs.push_back(models.back()->begin(span, span, batch, {.weight_decay = 0.1}));
+    runs.back()->time_steps();
   }
   const Index memory = (device.bytes_in_use(0) - before) / request.runs;
   std::vector<Index> order(static_cast<std::size_t>(steps * batch));
   std::iota(order.begin(), order.end(), Index{0});
-  std::vector<double> times;
+  std::vector<double> replays, epochs;
   double loss = 0;
   for (int epoch = -request.warm_up; epoch < request.repeat; ++epoch) {
     for (auto& run : runs) run->begin_epoch(order, schedule, 0);
     const auto start = std::chrono::steady_clock::now();
+    std::size_t first_replay = 0;
     for (Index s = 0; s < steps;) {
       Index started = 0;
       for (auto& run : runs) started = run->start_steps();
+      if (s == 0 && started < steps) first_replay = static_cast<std::size_t>(started);
       s += started;
     }
-    for (auto& run : runs) loss = run->finish().back().metrics.loss;
+    std::vector<std::vector<BatchResult>> results;
+    for (auto& run : runs) results.push_back(run->finish());
     const double taken = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
-    if (epoch >= 0) times.push_back(taken / static_cast<double>(steps * request.runs));
+    loss = results.back().back().metrics.loss;
+    if (epoch < 0) continue;
+    epochs.push_back(taken / static_cast<double>(steps * request.runs));
+    for (const auto& of_run : results)
+      for (std::size_t i = first_replay; i < of_run.size(); ++i) replays.push_back(of_run[i].milliseconds);
   }
-  return {median(times), memory, loss};
+  return {median(replays), median(epochs), memory, loss};
 }
 
 /// The line of one stack and length.
@@ -164,7 +174,8 @@ nlohmann::json measure(const Request& request, const std::string& stack,
                  {"dtype", name(request.precision)},
                  {"runs", request.runs},
                  {"micro_batch", request.micro_batch},
-                 {"milliseconds", taken.milliseconds},
+                 {"milliseconds", taken.replay},
+                 {"epoch_milliseconds", taken.epoch},
                  {"peak_memory", taken.memory},
                  {"loss", taken.loss}});
     return line;

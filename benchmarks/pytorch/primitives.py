@@ -1,6 +1,7 @@
 # Copyright 2026 The mad authors. SPDX-License-Identifier: Apache-2.0
 """Times whole training steps (forward, loss, backward, AdamW) of a four-layer language model for every primitive, in
-eager PyTorch. A mixer X is timed as X, SwiGLU, X, SwiGLU; a channel mixer as attention, X, attention, X.
+eager PyTorch. A mixer X is timed as X, SwiGLU, X, SwiGLU; a channel mixer as attention, X, attention, X; Mamba also as
+four of its own (mamba-alone).
 
 Prints a line of JSON for each primitive and length: the median time of a step in milliseconds, and the peak memory in
 bytes (of the process on the CPU, of the tensors on a GPU) during the timed steps. Where an operation can be written in
@@ -19,7 +20,7 @@ import time
 import torch
 
 from layers.choice import Quickest, now, ways_in_use
-from layers.model import IGNORED_TARGET, PRIMITIVES, LanguageModel, four_layers, shorthand
+from layers.model import IGNORED_TARGET, STACKS, LanguageModel, shorthand
 
 VOCAB_SIZE = 16
 EXAMPLES = """examples:
@@ -34,7 +35,7 @@ def parse(arguments):
     parser = argparse.ArgumentParser(description=__doc__, epilog=EXAMPLES,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--list", action="store_true", help="print the primitives' names and stacks, and end")
-    parser.add_argument("--primitives", nargs="+", default=list(PRIMITIVES), metavar="NAME",
+    parser.add_argument("--primitives", nargs="+", default=list(STACKS), metavar="NAME",
                         help="which to time (default: all)")
     parser.add_argument("--lengths", nargs="+", type=int, default=[128, 1024], metavar="L",
                         help="tokens per sequence (default: 128 1024)")
@@ -55,8 +56,8 @@ def parse(arguments):
     parser.add_argument("--repeat", type=int, default=7, metavar="N", help="timed steps (default: 7)")
     options = parser.parse_args(arguments)
     for name in options.primitives:
-        if name not in PRIMITIVES:
-            parser.error(f"no primitive is called '{name}'; known are {', '.join(PRIMITIVES)}")
+        if name not in STACKS:
+            parser.error(f"no primitive is called '{name}'; known are {', '.join(STACKS)}")
     for key in ("tokens", "width", "threads", "repeat"):
         if getattr(options, key) < 1:
             parser.error(f"--{key} {getattr(options, key)}: at least 1 was expected")
@@ -136,7 +137,7 @@ def measure(training, options):
 
 def measure_case(name, length, options):
     """Prints the lines of one primitive and length; returns whether the eager one could be measured."""
-    names, batch = four_layers(name), max(1, options.tokens // length)
+    names, batch = STACKS[name], max(1, options.tokens // length)
     facts = {"primitive": name, "stack": shorthand(names), "width": options.width, "length": length, "batch": batch,
              "threads": torch.get_num_threads(), "device": options.device, "dtype": options.dtype,
              "torch": torch.__version__}
@@ -168,8 +169,8 @@ def measure_case(name, length, options):
 def main():
     options = parse(None)
     if options.list:
-        for name in PRIMITIVES:
-            print(f"{name:28} {shorthand(four_layers(name))}")
+        for name, names in STACKS.items():
+            print(f"{name:28} {shorthand(names)}")
         return 0
     torch.set_num_threads(options.threads)
     cases = [(name, length) for length in options.lengths for name in options.primitives]

@@ -72,6 +72,10 @@ def four_layers(name):
     return pair * 2
 
 
+# What is timed. Mamba, which mixes channels too, also without a channel mixer.
+STACKS = {name: four_layers(name) for name in PRIMITIVES} | {"mamba-alone": ("mamba",) * 4}
+
+
 def shorthand(names):
     return "-".join(PRIMITIVES[name].shorthand for name in names)
 

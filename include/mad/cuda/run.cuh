@@ -29,6 +29,43 @@ private:
   cudaEvent_t event_ = nullptr;
 };
 
+/// Places in a stream and the time between them.
+class Laps {
+public:
+  Laps() = default;
+  Laps(const Laps&) = delete;
+  Laps& operator=(const Laps&) = delete;
+  ~Laps() {
+    for (cudaEvent_t event : events_) cudaEventDestroy(event);
+  }
+
+  /// Ends a lap of \p steps steps; 0 for the place where the first one begins.
+  void mark(cudaStream_t stream, Index steps) {
+    if (laps_.size() == events_.size()) {
+      events_.push_back(nullptr);
+      check(cudaEventCreate(&events_.back()), "create an event");
+    }
+    check(cudaEventRecord(events_[laps_.size()], stream), "mark a place in a stream");
+    laps_.push_back(steps);
+  }
+  bool empty() const { return laps_.empty(); }
+  /// Milliseconds of every step, in order, once the stream has passed the last place; begins anew.
+  std::vector<double> of_steps() {
+    std::vector<double> times;
+    for (std::size_t i = 1; i < laps_.size(); ++i) {
+      float taken = 0;
+      check(cudaEventElapsedTime(&taken, events_[i - 1], events_[i]), "time steps");
+      times.insert(times.end(), static_cast<std::size_t>(laps_[i]), taken / static_cast<double>(laps_[i]));
+    }
+    laps_.clear();
+    return times;
+  }
+
+private:
+  std::vector<cudaEvent_t> events_;
+  std::vector<Index> laps_;  ///< steps of the laps that end at the events
+};
+
 /// `Training` under the trainer's protocol.
 template <class P>
 class RunOf final : public train::DeviceRun {
@@ -51,7 +88,9 @@ public:
   Index start_steps() override {
     model_.device().use();
     const Index before = next_;
+    if (timed_ && laps_.empty()) laps_.mark(stream(), 0);
     next_ += training_.start_steps(before);
+    if (timed_) laps_.mark(stream(), next_ - before);
     for (Index b = before; b < next_; ++b) sequences_.push_back(training_.sequences(rows_[0], b));
     if (next_ / pace == before / pace) return next_ - before;
     // The host runs ahead of the device, but not so far that it could no longer stop it.
@@ -69,6 +108,8 @@ public:
     for (Index b = 0; b < training_.batches(rows); ++b) sequences_.push_back(training_.sequences(rows, b));
   }
 
+  void time_steps() override { timed_ = true; }
+
   std::vector<train::BatchResult> finish() override {
     model_.device().use();
     if (!sequences_.empty()) {
@@ -76,12 +117,14 @@ public:
       milestones_[0].wait();
     }
     const std::vector<StepMetrics> metrics = training_.finish();
+    const std::vector<double> times = laps_.of_steps();  // an evaluation's batches come behind the steps
     std::vector<train::BatchResult> results;
     for (std::size_t i = 0; i < metrics.size(); ++i) {
       const StepMetrics& m = metrics[i];
       results.push_back({.metrics = {m.loss, m.accuracy, m.perplexity, m.micro_accuracy},
                          .counted = m.counted,
-                         .sequences = sequences_[i]});
+                         .sequences = sequences_[i],
+                         .milliseconds = i < times.size() ? times[i] : 0});
     }
     sequences_.clear();
     return results;
@@ -132,6 +175,8 @@ private:
   Index next_ = 0;                ///< batch of the epoch
   std::vector<Index> sequences_;  ///< in the batches that were started
   std::array<Milestone, 2> milestones_;
+  bool timed_ = false;
+  Laps laps_;
 };
 
 /// A model under the trainer's protocol.

@@ -43,6 +43,7 @@ struct BatchResult {
   Metrics metrics;
   Index counted = 0;  ///< positions that count
   Index sequences = 0;
+  double milliseconds = 0;  ///< of the device for a training step, the mean of those started together; 0 unless timed
 };
 
 /// All numbers of a run that training changes, in the order of the model's layout.
@@ -67,6 +68,9 @@ public:
   /// finite number stops the run: the parameters keep their values.
   virtual Index start_steps() = 0;
   virtual void start_evaluation(Half half) = 0;
+  /// From now on the device times the training steps: from the end of the steps before, or for the first after a
+  /// `finish` from when it could have begun.
+  virtual void time_steps() = 0;
   /// Waits for what was started. Returns what was measured of its batches, in order.
   virtual std::vector<BatchResult> finish() = 0;
 
