@@ -160,16 +160,23 @@ __device__ void load_rows(const Memory<Width>& memory, const Load& at, const Att
       make_halves<Width>(memory.values + from, reciprocal_of_power(powers.value));
     }
     turn[u].make_halves(memory.queries.query + from, powers.key, n.scale * log2_e);
+    // Exponents are halves. What they lose of the log-sum-exp, a factor of all of the query's probabilities, is made
+    // good with its do, which the probabilities meet wherever they go.
+    const float exact = log2_probability_unit - lse[u] * log2_e;
+    const Half minus_lse = __float2half_rn(fminf(fmaxf(exact, -65504.0f), 65504.0f));
+    const float factor = tensor::power_of_two(fminf(fmaxf(exact - __half2float(minus_lse), -1.0f), 1.0f));
     float gradient[Width];
     Row<Width>::at(memory.gradients + from).times(reciprocal_of_power(powers.gradient)).unpack(gradient);
-    put_halves(memory.gradients + from, gradient);
     float delta = 0;
 #pragma unroll
-    for (int c = 0; c < Width; ++c) delta += gradient[c] * output[u][c];
+    for (int c = 0; c < Width; ++c) {
+      gradient[c] *= factor;
+      delta += gradient[c] * output[u][c];
+    }
+    put_halves(memory.gradients + from, gradient);
     const QueryRows<Width> to = memory.queries.of_head(part.slot, share.rows);
-    const int pair = r / 2 * 4 + r % 2;
-    to.minus_lse[pair] = to.minus_lse[pair + 2] = log2_probability_unit - lse[u] * log2_e;
     const int four = r / 16 * 32 + r % 8 / 2 * 8 + r % 16 / 8 * 4 + r % 2;
+    to.minus_lse[four] = to.minus_lse[four + 2] = minus_lse;
     to.minus_delta[four] = to.minus_delta[four + 2] = __float2half_rn(-delta * reciprocal_of_power(powers.value));
 #pragma unroll
     for (int c = 0; c < Width; c += 4) *reinterpret_cast<float4*>(to.d_query + r * Width + c) = float4{0, 0, 0, 0};

@@ -51,12 +51,6 @@ __device__ inline std::uint32_t pack_halves(float low, float high) {
   asm("cvt.rn.satfinite.f16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
   return pair;
 }
-/// The same of numbers that are 0 where they are negative.
-__device__ inline std::uint32_t pack_positive(float low, float high) {
-  std::uint32_t pair;
-  asm("cvt.rn.relu.f16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
-  return pair;
-}
 __device__ constexpr std::uint32_t pair_of(std::uint32_t half) { return half << 16 | half; }
 __device__ inline std::uint32_t multiply(std::uint32_t a, std::uint32_t b) {
   std::uint32_t c;
@@ -66,6 +60,13 @@ __device__ inline std::uint32_t multiply(std::uint32_t a, std::uint32_t b) {
 __device__ inline std::uint32_t multiply_add(std::uint32_t a, std::uint32_t b, std::uint32_t c) {
   std::uint32_t d;
   asm("fma.rn.f16x2 %0, %1, %2, %3;" : "=r"(d) : "r"(a), "r"(b), "r"(c));
+  return d;
+}
+
+/// The same, or 0 where that is negative.
+__device__ inline std::uint32_t multiply_add_positive(std::uint32_t a, std::uint32_t b, std::uint32_t c) {
+  std::uint32_t d;
+  asm("fma.rn.relu.f16x2 %0, %1, %2, %3;" : "=r"(d) : "r"(a), "r"(b), "r"(c));
   return d;
 }
 
@@ -96,12 +97,15 @@ __device__ inline std::uint32_t power_of_two(std::uint32_t x) {
   return y + (whole << 10);
 }
 
-/// The same by the special functions, which are slower, but idle.
-__device__ inline std::uint32_t power_of_two_specially(std::uint32_t x) {
-  const std::uint32_t exponent = multiply_add(x, pair_of(0x6000), pair_of(0xca80));  // 2^9 x - 13
+/// 2^x of two x by the special functions, which are slower, but idle.
+__device__ inline std::uint32_t plain_power_of_two(std::uint32_t x) {
   std::uint32_t y;
-  asm("ex2.approx.f16x2 %0, %1;" : "=r"(y) : "r"(exponent));
+  asm("ex2.approx.f16x2 %0, %1;" : "=r"(y) : "r"(x));
   return y;
+}
+/// The same of what `power_of_two` is given.
+__device__ inline std::uint32_t power_of_two_specially(std::uint32_t x) {
+  return plain_power_of_two(multiply_add(x, pair_of(0x6000), pair_of(0xca80)));  // 2^9 x - 13
 }
 
 /// Two neighbouring blocks of sums as the left factor of another product.

@@ -28,19 +28,20 @@ struct Backward {
 /// `Share::row` does.
 template <int Width>
 struct QueryRows {
-  BFloat16* query;    ///< do is `Memory::apart` behind
-  float* d_query;     ///< by lane, as the tensor cores give sums
-  float* minus_lse;   ///< in powers of two; of queries a, b: a, b, a, b
-  Half* minus_delta;  ///< delta_t = do_t.o_t; of queries a, b and c, d eight behind: a, b, a, b, c, d, c, d
+  BFloat16* query;  ///< do is `Memory::apart` behind
+  float* d_query;   ///< by lane, as the tensor cores give sums
+  /// Of queries a, b and c, d eight behind: a, b, a, b, c, d, c, d.
+  Half* minus_lse;    ///< in powers of two
+  Half* minus_delta;  ///< delta_t = do_t.o_t
 
   __device__ QueryRows of_head(int slot, int rows) const {
     return {query + slot * (rows + 1) * stride<Width>, d_query + slot * (rows * Width + 4),
-            minus_lse + slot * (rows * 2 + 4), minus_delta + slot * (rows * 2 + 8)};
+            minus_lse + slot * (rows * 2 + 8), minus_delta + slot * (rows * 2 + 8)};
   }
   /// The lane's numbers of 16 rows.
   __device__ QueryRows of_lane(int apart) const {
     const unsigned lane = threadIdx.x % 32;
-    return {query + offset_of_lane<Width>(apart), d_query + lane * 4, minus_lse + lane % 4 * 4,
+    return {query + offset_of_lane<Width>(apart), d_query + lane * 4, minus_lse + lane % 4 * 8,
             minus_delta + lane % 4 * 8};
   }
 };
@@ -50,7 +51,7 @@ template <int Width>
 struct Memory {
   static constexpr int warps = Backward<Width>::warps;
   /// Bytes of a row, and of what is between heads.
-  static constexpr int row_bytes = 4 * stride<Width> * 2 + Width * 4 + 2 * 4 + 2 * 2;
+  static constexpr int row_bytes = 4 * stride<Width> * 2 + Width * 4 + 2 * 2 * 2;
   static constexpr int head_bytes = 4 * stride<Width> * 2 + 3 * 16;
   static constexpr int scratch_bytes = 4 * warps * 4;
 
@@ -70,8 +71,8 @@ struct Memory {
         queries{keys + 2 * apart} {
     const int rows = share.rows << share.shift;
     queries.d_query = reinterpret_cast<float*>(keys + 4 * apart);
-    queries.minus_lse = queries.d_query + rows * Width + share.heads() * 4;
-    queries.minus_delta = reinterpret_cast<Half*>(queries.minus_lse + rows * 2 + share.heads() * 4);
+    queries.minus_lse = reinterpret_cast<Half*>(queries.d_query + rows * Width + share.heads() * 4);
+    queries.minus_delta = queries.minus_lse + rows * 2 + share.heads() * 8;
   }
 };
 
@@ -81,27 +82,31 @@ inline constexpr float probability_unit = 256;
 inline constexpr int log2_probability_unit = 8;
 inline constexpr float gradient_length = 64;
 
-/// Which of the four pairs of numbers of a lane in 16 x 16 scores get their power of two from the multipliers: 48
-/// cycles of the special functions, and about 32 instructions.
-__device__ constexpr bool is_by_multipliers(int b, int half) { return b == 1 && half == 1; }
+/// Which of the four pairs of numbers of a lane in 16 x 16 scores get their power of two from the multipliers: the
+/// others keep the special functions busy for 34 cycles, in which about 33 instructions are issued.
+__device__ constexpr bool is_by_multipliers(int b) { return b == 1; }
 
 /// 16 queries that pass by.
 template <int Width>
 struct PassingQueries {
   Matrices<Width> rows[2];     ///< q and do
   Matrices<Width> columns[2];  ///< transposed
-  Sums minus_lse[2];
+  HalfSums minus_lse[2];
   HalfSums minus_delta[2];
 
   /// Queries `row` and so on of a head; the lane's.
   __device__ PassingQueries(const QueryRows<Width>& head, int row, int apart) {
     load_twice_at<false>(head.query + row * stride<Width>, apart, rows);
     load_twice_at<true>(head.query + row * stride<Width>, apart, columns);
-#pragma unroll
-    for (int b = 0; b < 2; ++b) load(head.minus_lse + row * 2 + b * 16, minus_lse[b].value);
-    const uint4 four = *reinterpret_cast<const uint4*>(head.minus_delta + row * 2);
-    minus_delta[0] = {{four.x, four.y}};
-    minus_delta[1] = {{four.z, four.w}};
+    load_sums(head.minus_lse + row * 2, minus_lse);
+    load_sums(head.minus_delta + row * 2, minus_delta);
+  }
+
+private:
+  static __device__ void load_sums(const Half* from, HalfSums (&to)[2]) {
+    const uint4 four = *reinterpret_cast<const uint4*>(from);
+    to[0] = {{four.x, four.y}};
+    to[1] = {{four.z, four.w}};
   }
 };
 
@@ -224,7 +229,7 @@ struct OwnKeys {
 
   /// Products of tile j with 16 queries, transposed: scores minus the log-sum-exp, and do.v minus delta.
   struct Products {
-    Sums exponent[2];
+    HalfSums exponent[2];
     HalfSums d_score[2];
 
     __device__ Products(const OwnKeys& own, int j, const PassingQueries<Width>& queries) {
@@ -247,19 +252,18 @@ struct OwnKeys {
     for (int b = 0; b < 2; ++b)
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
-        float low = x.exponent[b].value[2 * half];
-        float high = x.exponent[b].value[2 * half + 1];
-        if (!Masked && is_by_multipliers(b, half)) {
-          constexpr float shift = exponent_shift * exponent_unit;
-          p[b].row[half] = power_of_two(pack_positive(low * exponent_unit + shift, high * exponent_unit + shift));
+        constexpr std::uint32_t unit = pair_of(0x1800);   // exponent_unit
+        constexpr std::uint32_t shift = pair_of(0x2680);  // exponent_shift units
+        std::uint32_t& power = p[b].row[half];
+        power = x.exponent[b].row[half];
+        if (!Masked && is_by_multipliers(b)) {
+          power = power_of_two(multiply_add_positive(power, unit, shift));
         } else {
-          low = tensor::power_of_two(low);
-          high = tensor::power_of_two(high);
-          if (Masked && !sees(distance + b * 8 - half * 8, window)) low = 0;
-          if (Masked && !sees(distance + b * 8 + 1 - half * 8, window)) high = 0;
-          p[b].row[half] = pack_halves(low, high);
+          power = plain_power_of_two(power);
+          if (Masked && !sees(distance + b * 8 - half * 8, window)) power &= 0xffff0000u;
+          if (Masked && !sees(distance + b * 8 + 1 - half * 8, window)) power &= 0x0000ffffu;
         }
-        x.d_score[b].row[half] = attention_narrow::multiply(x.d_score[b].row[half], p[b].row[half]);
+        x.d_score[b].row[half] = attention_narrow::multiply(x.d_score[b].row[half], power);
       }
     const Left<16> mixing = as_left(p[0], p[1]);
     const Left<16> d_scores = as_left(x.d_score[0], x.d_score[1]);
@@ -272,7 +276,8 @@ struct OwnKeys {
     }
   }
 
-  /// Queries `row` to `row` + 15 pass by, `ahead` of the block's first key.
+  /// Queries `row` to `row` + 15 pass by, `ahead` of the block's first key. If All, they see all keys of the block.
+  template <bool All>
   __device__ void pass(const QueryRows<Width>& head, int apart, int row, int ahead, int window) {
     const PassingQueries<Width> queries(head, row, apart);
     Sums d_query[Width / 8];
@@ -280,20 +285,10 @@ struct OwnKeys {
     for (int c = 0; c < Width / 8; ++c) load(head.d_query + row * Width + c * 128, d_query[c].value);
     const int lane = static_cast<int>(threadIdx.x) % 32;
     const int distance = ahead + lane % 4 * 2 - lane / 4;
-    if (ahead >= Backward<Width>::keys && ahead + 15 <= window) {
-      Products next(*this, 0, queries);
 #pragma unroll
-      for (int j = 0; j < tiles; ++j) {
-        const Products x = next;
-        if (j + 1 < tiles) next = Products(*this, j + 1, queries);  // on their way meanwhile
-        add<false>(j, x, queries, distance - 16 * j, window, d_query);
-      }
-    } else {
-#pragma unroll
-      for (int j = 0; j < tiles; ++j)
-        if (ahead >= 16 * j && ahead - 16 * j - 15 <= window)
-          add<true>(j, Products(*this, j, queries), queries, distance - 16 * j, window, d_query);
-    }
+    for (int j = 0; j < tiles; ++j)
+      if (All || (ahead >= 16 * j && ahead - 16 * j - 15 <= window))
+        add<!All>(j, Products(*this, j, queries), queries, distance - 16 * j, window, d_query);
 #pragma unroll
     for (int c = 0; c < Width / 8; ++c) store(head.d_query + row * Width + c * 128, d_query[c].value);
   }
@@ -301,14 +296,21 @@ struct OwnKeys {
   /// The queries of a way pass by, of `rows` that there are; `ahead` is how far the first of all is ahead of the
   /// block's first key. All warps of the block come here for as many steps.
   __device__ void run(const QueryRows<Width>& of_lane, int apart, const Way& way, int rows, int ahead, int window) {
+    using B = Backward<Width>;
     int place = way.first;
 #pragma unroll 1
     for (int step = 0; step < way.steps; ++step) {
-      int row = place * Backward<Width>::step;
+      const int first = place * B::step;
+      if (first + B::step <= rows && ahead + first >= B::keys && ahead + first + B::step - 1 <= window) {
+#pragma unroll
+        for (int i = 0; i < B::step; i += 16) pass<true>(of_lane, apart, first + i, ahead + first + i, window);
+      } else {
+        const int behind = min(first + B::step, rows);
 #pragma unroll 1
-      for (const int behind = min(row + Backward<Width>::step, rows); row < behind; row += 16)
-        if (ahead + row >= 0 && ahead + row - (Backward<Width>::keys - 1) <= window)
-          pass(of_lane, apart, row, ahead + row, window);
+        for (int row = first; row < behind; row += 16)
+          if (ahead + row >= 0 && ahead + row - (B::keys - 1) <= window)
+            pass<false>(of_lane, apart, row, ahead + row, window);
+      }
       place += way.by;
       if (place == way.round) place = 0;
       meet();
