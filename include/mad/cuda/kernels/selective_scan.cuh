@@ -26,6 +26,7 @@ struct Description {
   using G = Group<channels, states>;
   static constexpr int row_chunk = std::min({C::template in_chunk<First>(), C::template in_chunk<First + 1>(),
                                              C::template in_chunk<First + 5>(), G::channels});
+  static constexpr int map_chunk = common_chunk<2 * states, C::template in_chunk<First + 3>(), 16 / sizeof(T)>();
   /// States that a lane keeps or reads at once, \p chunk being what their rows allow.
   static constexpr int kept_chunk(int chunk) {
     return states % lane_states == 0 && chunk % lane_states == 0 ? lane_states : 1;
@@ -53,11 +54,11 @@ struct Kernel<&ops::selective_scan_op> {
     using T = typename D::T;
     constexpr int chunk = common_chunk<D::channels, D::row_chunk, C::template out_chunk<0>()>();
     constexpr int kept_chunk = D::kept_chunk(C::template out_chunk<1>());
-    const d::Spread spread = d::Spread::of(call.shape(), G::count, call.queue().multiprocessors());
+    constexpr std::size_t bytes = sizeof(d::ForwardMemory<G, T>);
+    const d::Spread spread = d::Spread::of(call.shape(), G::count, bytes, call.queue());
     call.queue().launch("a selective scan", d::forward<G, chunk, kept_chunk, T>, spread.grid(call.shape()),
-                        spread.block(), static_cast<std::size_t>(spread.groups) * sizeof(d::ForwardMemory<G, T>),
-                        D::operands(call), d::rows(call.template out<0>()), d::rows(call.template out<1>()),
-                        call.shape().length);
+                        spread.block(), static_cast<std::size_t>(spread.groups) * bytes, D::operands(call),
+                        d::rows(call.template out<0>()), d::rows(call.template out<1>()), call.shape().length);
   }
 };
 
@@ -76,7 +77,8 @@ struct Kernel<&ops::selective_scan_gradient_op> {
     constexpr int parameters = D::channels * (D::states + 1);
     Queue& queue = call.queue();
     const Shape& shape = call.shape();
-    const d::Spread spread = d::Spread::of(shape, G::count, queue.multiprocessors());
+    constexpr std::size_t bytes = sizeof(d::BackwardMemory<G, T>);
+    const d::Spread spread = d::Spread::of(shape, G::count, bytes, queue);
     const d::Gradients<T> gradients{
         .u = d::rows(call.template out<0>()),
         .step = d::rows(call.template out<1>()),
@@ -84,9 +86,8 @@ struct Kernel<&ops::selective_scan_gradient_op> {
         .bc = d::rows(call.template out<3>()),
         .bc_parts = queue.template take<float>(spread.blocks > 1 ? spread.blocks * shape.tokens() * 2 * D::states : 0),
         .parameters = queue.template take_for_aside<float>(shape.batch * parameters)};
-    queue.launch("the gradient of a selective scan", d::backward<G, chunk, out_chunk, kept_chunk, T>,
-                 spread.grid(shape), spread.block(),
-                 static_cast<std::size_t>(spread.groups) * sizeof(d::BackwardMemory<G, T>), D::operands(call),
+    queue.launch("the gradient of a selective scan", d::backward<G, chunk, D::map_chunk, out_chunk, kept_chunk, T>,
+                 spread.grid(shape), spread.block(), static_cast<std::size_t>(spread.groups) * bytes, D::operands(call),
                  d::rows(call.template in<0>()), d::rows(call.template in<7>()), gradients, shape.length);
     sums_aside(call, 4).launch("the gradient of a selective scan's parameters", d::add_parameters,
                                blocks(parameters, 32), dim3(32 * d::parameter_slices), 0, gradients.parameters,

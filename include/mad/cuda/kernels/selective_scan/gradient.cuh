@@ -36,6 +36,8 @@ struct alignas(16) BackwardMemory {
     Rows<G, T> step[stages<T>];  ///< in the end d_step
     Rows<G, T> gate[stages<T>];  ///< in the end dz
     Rows<G, T> d_out[stages<T>];
+    float first_state[stages<T>][32][lane_states];  ///< of the segment, by lane
+    StoredMaps<G, T> stored_maps[stages<T>];
     Maps<G> maps;
   };
   Warp warp[2];
@@ -146,6 +148,17 @@ struct WayBack {
   }
 };
 
+/// Starts to copy a lane's states before a segment, V at a time; the first begins with zeros, and so does what is no
+/// channel's.
+template <int V, class G>
+__device__ inline void fetch_states(const Place<G>& at, const float* kept, int segment, float (&to)[lane_states]) {
+#pragma unroll
+  for (int i = 0; i < lane_states; i += V) {
+    const bool here = segment > 0 && at.has_channel && at.state(i) < G::states;
+    fetch_piece<V>(to + i, here ? at.kept_states(kept, segment) + i : kept, here);
+  }
+}
+
 /// Adds the sums of the block's groups up for the segments of a round, and writes dB and dC.
 template <class G, class T>
 __device__ inline void add_up_maps(const Place<G>& at, const BackwardMemory<G, T>* memory, const Gradients<T>& d,
@@ -170,9 +183,9 @@ __device__ inline void add_up_maps(const Place<G>& at, const BackwardMemory<G, T
   }
 }
 
-/// All gradients. V numbers are read at once, OutV written, KeptV of a lane's states. Grid: (blocks along the channels,
-/// batch).
-template <class G, int V, int OutV, int KeptV, class T>
+/// All gradients. V numbers of rows are read at once, MapV of B and C, KeptV of a lane's states, and OutV written.
+/// Grid: (blocks along the channels, batch).
+template <class G, int V, int MapV, int OutV, int KeptV, class T>
 __global__ void __launch_bounds__(most_groups * 64, 1)
     backward(Operands<T> o, TokenRows<const T> d_out, TokenRows<const float> kept, Gradients<T> d, int length) {
   extern __shared__ float4 dynamic_memory[];
@@ -188,7 +201,6 @@ __global__ void __launch_bounds__(most_groups * 64, 1)
   const auto d_gate_rows = d.gate.of_sequence(length);
   const float* const kept_states = kept.of_sequence(length).data;
   if (gridDim.x > 1) d.bc_parts += std::size_t{blockIdx.x} * gridDim.y * length * 2 * G::states;
-  NextMaps<G, T> next;
   const auto fetch = [&](int k) {
     const int stage = static_cast<int>(static_cast<unsigned>(k) / 2 % stages<T>);
     const int first = (at.segments - 1 - k) * segment_tokens;
@@ -197,12 +209,12 @@ __global__ void __launch_bounds__(most_groups * 64, 1)
       own.step[stage].template fetch<V>(at, step_rows, first);
       own.gate[stage].template fetch<V>(at, gate_rows, first);
       own.d_out[stage].template fetch<V>(at, d_out_rows, first);
+      own.stored_maps[stage].template fetch<MapV>(at, maps, first);
+      fetch_states<KeptV>(at, kept_states, at.segments - 1 - k, own.first_state[stage][at.lane]);
     }
     commit_copies();
   };
-  const auto fetch_maps = [&](int k) { next.fetch(at, maps, (at.segments - 1 - k) * segment_tokens); };
   fetch(at.turn);
-  fetch_maps(at.turn);
   if (at.turn == 0 && at.lane == 0) memory.turns.start();
   float exponent[lane_states];
   at.load_exponents(o, exponent);
@@ -218,24 +230,16 @@ __global__ void __launch_bounds__(most_groups * 64, 1)
       Rows<G, T>& u = own.u[stage];
       Rows<G, T>& step = own.step[stage];
       Rows<G, T>& gate = own.gate[stage];
-      float first_state[lane_states]{};
-      if (segment > 0 && at.has_channel) {
-        const float* const from = at.kept_states(kept_states, segment);
-        if constexpr (KeptV == lane_states) {
-          load(from, first_state);
-        } else {
-#pragma unroll
-          for (int i = 0; i < lane_states; ++i) first_state[i] = at.state(i) < G::states ? from[i] : 0.0f;
-        }
-      }
       if constexpr (stages<T> == 2) fetch(k + 2);
-      next.put(at, own.maps);
-      fetch_maps(k + 2);
       wait_for_copies<stages<T> - 1>();
+      __syncwarp();
+      own.stored_maps[stage].unpack(at, own.maps);
       __syncwarp();
       // Forwards: what asks for no G.
       float dt[segment_tokens], dy[segment_tokens];
       float decay[segment_tokens][lane_states], state[segment_tokens][lane_states];
+      float first_state[lane_states];
+      load(own.first_state[stage][at.lane], first_state);
 #pragma unroll
       for (int t = 0; t < segment_tokens; ++t) {
         dt[t] = Gates<T>::softplus(to_float(step.value[t][at.column]));

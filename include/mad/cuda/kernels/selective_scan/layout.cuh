@@ -71,8 +71,11 @@ struct Spread {
   int groups;  ///< of a block
   int blocks;  ///< along the channels
 
-  static Spread of(const Shape& shape, int groups, int multiprocessors) {
-    const int least = (groups + most_groups - 1) / most_groups;
+  /// For groups of so many bytes of shared memory.
+  static Spread of(const Shape& shape, int groups, std::size_t bytes, const Queue& queue) {
+    const int most = std::min(most_groups, std::max(1, queue.shared_memory_per_block() / static_cast<int>(bytes)));
+    const int multiprocessors = queue.multiprocessors();
+    const int least = (groups + most - 1) / most;
     const int wanted = multiprocessors / static_cast<int>(std::clamp<Index>(shape.batch, 1, multiprocessors));
     Spread s{};
     s.blocks = std::clamp(wanted, least, groups);
@@ -131,6 +134,19 @@ __device__ inline float sum_of_parts(float x) {
   return x;
 }
 
+/// Starts to copy V numbers to shared memory, or puts zeros there.
+template <int V, class T>
+__device__ inline void fetch_piece(T* to, const T* from, bool here) {
+  if constexpr (V * sizeof(T) == 16) {
+    copy_or_clear_async(to, from, here);
+  } else if (here) {
+    copy_async<V>(to, from);
+  } else {
+    constexpr float zeros[V]{};
+    mad::cuda::store(to, zeros);
+  }
+}
+
 /// A segment's rows of one operand in shared memory: tokens by the channels of a group.
 template <class G, class T>
 struct Rows {
@@ -140,17 +156,8 @@ struct Rows {
   template <int V>
   __device__ void fetch(const Place<G>& at, const TokenRows<const T>& from, int first) {
     for_pieces<V>(at, [&](int t, int c) {
-      T* const to = &value[t][c];
       const bool here = first + t < at.length && at.first_column + c < G::all_channels;
-      const T* const place = from.at(here ? first + t : 0, here ? at.first_column + c : 0);
-      if constexpr (V * sizeof(T) == 16) {
-        copy_or_clear_async(to, place, here);
-      } else if (here) {
-        copy_async<V>(to, place);
-      } else {
-        constexpr float zeros[V]{};
-        mad::cuda::store(to, zeros);
-      }
+      fetch_piece<V>(&value[t][c], from.at(here ? first + t : 0, here ? at.first_column + c : 0), here);
     });
   }
   /// Writes them.
@@ -191,6 +198,38 @@ struct Maps {
   }
 };
 
+/// The same as they come from memory.
+template <class G, class T>
+struct StoredMaps {
+  static constexpr int columns = 2 * G::states;
+  alignas(16) T value[segment_tokens][columns];
+
+  /// Reads those of tokens `first` on, V numbers at a time; zeros where there are none.
+  template <int V>
+  __device__ void fetch(const Place<G>& at, const TokenRows<const T>& bc, int first) {
+    constexpr int pieces = segment_tokens * columns / V;
+#pragma unroll
+    for (int begin = 0; begin < pieces; begin += 32) {
+      const int i = begin + at.lane;
+      if (pieces % 32 != 0 && i >= pieces) break;
+      const int t = i / (columns / V);
+      const int c = i % (columns / V) * V;
+      const bool here = static_cast<unsigned>(first + t) < static_cast<unsigned>(at.length);
+      fetch_piece<V>(&value[t][c], bc.at(here ? first + t : 0, c), here);
+    }
+  }
+  __device__ void unpack(const Place<G>& at, Maps<G>& to) const {
+#pragma unroll
+    for (int i = at.lane; i < segment_tokens * Maps<G>::numbers; i += 32) {
+      const int n = i % Maps<G>::numbers;
+      const int state = n % G::padded_states;
+      to.value[0][i] = state < G::states
+                           ? to_float(value[i / Maps<G>::numbers][n < G::padded_states ? state : G::states + state])
+                           : 0;
+    }
+  }
+};
+
 /// The numbers that a lane puts into a warp's `Maps`, on their way.
 template <class G, class T>
 class NextMaps {
@@ -216,7 +255,7 @@ private:
   T value_[count];
 };
 
-/// Segments of which a warp has the rows in shared memory, or on their way there, within some 90 KB of a block.
+/// Segments of which a warp has the rows in shared memory, or on their way there, within some 110 KB of a block.
 template <class T>
 inline constexpr int stages = sizeof(T) == sizeof(BFloat16) ? 2 : 1;
 
