@@ -217,12 +217,13 @@ private:
       single_.reset();
       single_ = std::make_unique<Single>(*this, rows, batch.length);
       queue_->begin_rehearsal();
+      single_->pass.begin(*queue_, weights());
       enqueue(true);  // a gradient may be wanted next
       queue_->allocate_workspace();
     }
     if (poison_)
       check(cudaMemsetAsync(single_->memory.data(), 0xff, single_->memory.bytes(), queue_->stream()), "poison memory");
-    single_->pass.begin(*queue_);
+    single_->pass.begin(*queue_, weights());
     const Tally tally{
         static_cast<int>(std::count_if(targets.begin(), targets.end(), [](int id) { return id != ignored_target; }))};
     const int position = 0;

@@ -74,8 +74,12 @@ public:
   Index logit_sequences() const { return (shape_.batch - 1) % most_ + 1; }
   float* gradients() const { return gradients_; }
 
-  /// Everything that is added to, set to zero. Comes before a batch is selected.
-  void begin(Queue& queue) const { queue.zero(zeroed_, static_cast<std::size_t>(zeroed_bytes_)); }
+  /// What knows no batch, and comes before one is selected: the first block's prologue begins, and everything that is
+  /// added to is set to zero.
+  void begin(Queue& queue, const Weights<P>& w) const {
+    start_prologue(queue, w, 0);
+    queue.zero(zeroed_, static_cast<std::size_t>(zeroed_bytes_));
+  }
 
   /// The selected batch: its metrics, and with `train` the gradient of its mean loss, in `gradients()`. Fills what \p n
   /// leaves open. `begin` has run.
@@ -121,7 +125,7 @@ private:
   /// What the logits of a part are made of.
   void forward(Queue& queue, const Weights<P>& w, const Part& part) const {
     // What parameters alone determine is computed beside, one block ahead: many small kernels. All parts read it.
-    std::size_t ahead = part.is_first ? start_prologue(queue, w, 0) : stages_.size();
+    std::size_t ahead = part.is_first ? next_prologue(0) : stages_.size();  // `begin` has started it
     const Index width = a_.width;
     const Shape shape = of(shape_, part.sequences);
     const Shape head_shape = of(head_shape_, part.sequences);
@@ -226,11 +230,16 @@ private:
             table(layout_.cls_token)};
   }
 
+  /// The first stage from i on that has a prologue.
+  std::size_t next_prologue(std::size_t i) const {
+    while (i < stages_.size() && !stages_[i].block->arenas->has_prologue) ++i;
+    return i;
+  }
   /// Starts the next prologue from stage i on beside; returns the stage it belongs to, or one that does not exist. The
   /// steps that read its values wait for it. Nothing that \p queue computes in this pass is read by it.
   std::size_t start_prologue(Queue& queue, const Weights<P>& w, std::size_t i) const {
     const bool is_first = i == 0;
-    while (i < stages_.size() && !stages_[i].block->arenas->has_prologue) ++i;
+    i = next_prologue(i);
     if (i == stages_.size()) return i;
     const Stage& stage = stages_[i];
     run_phase(is_first ? queue.begin_for_parameters() : queue.for_parameters(), w, stage, most_, Phase::prologue);

@@ -232,7 +232,7 @@ private:
   void select(Pass<P>& pass, const Data& data, bool train) {
     Queue& queue = model_.queue();
     queue.release();
-    pass.begin(queue);
+    pass.begin(queue, model_.weights());
     const DeviceExamples from{data.inputs.data(), data.targets.data(), train ? order_.data() : nullptr};
     queue.launch("selecting the batch", train ? batch_detail::select<true> : batch_detail::select<false>,
                  dim3(static_cast<unsigned>(pass.shape().batch)), dim3(batch_detail::threads), 0, from, pass.batch(),

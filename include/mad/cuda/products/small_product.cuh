@@ -49,7 +49,7 @@ __global__ void __launch_bounds__(Threads) multiply(SmallFactor a, SmallFactor b
   const float* left = a.data + row * a.row_step;
   const float* right = b.data + column * b.column_step;
   float sum = 0;
-#pragma unroll 4
+#pragma unroll 8
   for (unsigned k = lane; k < inner; k += lanes) sum += left[k * a.column_step] * right[k * b.row_step];
   for (unsigned offset = lanes / 2; offset > 0; offset /= 2)
     sum += __shfl_xor_sync(0xffffffffu, sum, static_cast<int>(offset));
