@@ -74,11 +74,14 @@ public:
   Index logit_sequences() const { return (shape_.batch - 1) % most_ + 1; }
   float* gradients() const { return gradients_; }
 
-  /// What knows no batch, and comes before one is selected: the first block's prologue begins, and everything that is
-  /// added to is set to zero.
+  /// What knows no batch, and comes before one is selected: the first prologue begins, and everything that is added to
+  /// is set to zero. Prologues wait for that only if one of them adds.
   void begin(Queue& queue, const Weights<P>& w) const {
-    start_prologue(queue, w, 0);
+    const bool adds =
+        std::any_of(stages_.begin(), stages_.end(), [](const Stage& s) { return s.block->arenas->prologue_adds; });
+    if (!adds) start_prologue(queue, w, 0);
     queue.zero(zeroed_, static_cast<std::size_t>(zeroed_bytes_));
+    if (adds) start_prologue(queue, w, 0);
   }
 
   /// The selected batch: its metrics, and with `train` the gradient of its mean loss, in `gradients()`. Fills what \p n
