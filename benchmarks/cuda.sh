@@ -83,7 +83,10 @@ sanitize() {
     compute-sanitizer --tool "$tool" --error-exitcode 9 "$tests" "${1//,/\\,}" > "$report" 2>&1
     local status=$?
     echo "status $status | $(grep -oE '(RACECHECK|ERROR) SUMMARY.*' "$report") | $(grep assertions "$report") | $1"
-    [ $status -eq 0 ] || { grep -A 3 -E 'Race reported|Invalid|unexpected exception' "$report" | head -n 20 | cut -c 1-400; exit 1; }
+    [ $status -ne 0 ] || return 0
+    if [ $status -eq 255 ] && grep -q 'All tests passed' "$report"; then return 0; fi  # a test case that uses no GPU
+    grep -A 3 -E 'Race reported|Invalid|unexpected exception' "$report" | head -n 20 | cut -c 1-400
+    return 1
   }
   export -f run_case
   local names

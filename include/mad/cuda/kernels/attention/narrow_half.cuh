@@ -63,7 +63,7 @@ __device__ inline std::uint32_t multiply_add(std::uint32_t a, std::uint32_t b, s
   return d;
 }
 
-/// The same, or 0 where that is negative.
+/// a b + c, or 0 where that is negative.
 __device__ inline std::uint32_t multiply_add_positive(std::uint32_t a, std::uint32_t b, std::uint32_t c) {
   std::uint32_t d;
   asm("fma.rn.relu.f16x2 %0, %1, %2, %3;" : "=r"(d) : "r"(a), "r"(b), "r"(c));

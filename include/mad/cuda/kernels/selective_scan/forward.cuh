@@ -7,6 +7,32 @@
 
 namespace mad::cuda::scan_detail {
 
+/// The numbers that a lane puts into a warp's `Maps`, on their way: with registers to spare, less
+/// work than by way of shared memory.
+template <class G, class T>
+class NextMaps {
+public:
+  __device__ void fetch(const Place<G>& at, const TokenRows<const T>& bc, int first) {
+#pragma unroll
+    for (int k = 0; k < count; ++k) {
+      const int t = first + (k * 32 + at.lane) / Maps<G>::numbers;
+      const int n = (k * 32 + at.lane) % Maps<G>::numbers;
+      const int state = n % G::padded_states;
+      value_[k] = from_float<T>(0.0f);
+      if (state < G::states && static_cast<unsigned>(t) < static_cast<unsigned>(at.length))
+        value_[k] = *bc.at(t, n < G::padded_states ? state : G::states + state);
+    }
+  }
+  __device__ void put(const Place<G>& at, Maps<G>& to) const {
+#pragma unroll
+    for (int k = 0; k < count; ++k) to.value[0][k * 32 + at.lane] = to_float(value_[k]);
+  }
+
+private:
+  static constexpr int count = segment_tokens * Maps<G>::numbers / 32;
+  T value_[count];
+};
+
 template <class G, class T>
 struct alignas(16) ForwardMemory {
   struct Warp {

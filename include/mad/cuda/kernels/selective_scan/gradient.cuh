@@ -29,6 +29,39 @@ struct Gradients {
 template <class G>
 inline constexpr int round_segments = std::max(8 / G::parts, 2);
 
+/// `Maps` as they come from memory. There are not the registers to have them on their way in, as forwards: what does
+/// not fit is put aside, and waits for the load.
+template <class G, class T>
+struct StoredMaps {
+  static constexpr int columns = 2 * G::states;
+  alignas(16) T value[segment_tokens][columns];
+
+  /// Reads those of tokens `first` on, V numbers at a time; zeros where there are none.
+  template <int V>
+  __device__ void fetch(const Place<G>& at, const TokenRows<const T>& bc, int first) {
+    constexpr int pieces = segment_tokens * columns / V;
+#pragma unroll
+    for (int begin = 0; begin < pieces; begin += 32) {
+      const int i = begin + at.lane;
+      if (pieces % 32 != 0 && i >= pieces) break;
+      const int t = i / (columns / V);
+      const int c = i % (columns / V) * V;
+      const bool here = static_cast<unsigned>(first + t) < static_cast<unsigned>(at.length);
+      fetch_piece<V>(&value[t][c], bc.at(here ? first + t : 0, c), here);
+    }
+  }
+  __device__ void unpack(const Place<G>& at, Maps<G>& to) const {
+#pragma unroll
+    for (int i = at.lane; i < segment_tokens * Maps<G>::numbers; i += 32) {
+      const int n = i % Maps<G>::numbers;
+      const int state = n % G::padded_states;
+      to.value[0][i] = state < G::states
+                           ? to_float(value[i / Maps<G>::numbers][n < G::padded_states ? state : G::states + state])
+                           : 0;
+    }
+  }
+};
+
 template <class G, class T>
 struct alignas(16) BackwardMemory {
   struct Warp {

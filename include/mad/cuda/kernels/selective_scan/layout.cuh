@@ -198,63 +198,6 @@ struct Maps {
   }
 };
 
-/// The same as they come from memory.
-template <class G, class T>
-struct StoredMaps {
-  static constexpr int columns = 2 * G::states;
-  alignas(16) T value[segment_tokens][columns];
-
-  /// Reads those of tokens `first` on, V numbers at a time; zeros where there are none.
-  template <int V>
-  __device__ void fetch(const Place<G>& at, const TokenRows<const T>& bc, int first) {
-    constexpr int pieces = segment_tokens * columns / V;
-#pragma unroll
-    for (int begin = 0; begin < pieces; begin += 32) {
-      const int i = begin + at.lane;
-      if (pieces % 32 != 0 && i >= pieces) break;
-      const int t = i / (columns / V);
-      const int c = i % (columns / V) * V;
-      const bool here = static_cast<unsigned>(first + t) < static_cast<unsigned>(at.length);
-      fetch_piece<V>(&value[t][c], bc.at(here ? first + t : 0, c), here);
-    }
-  }
-  __device__ void unpack(const Place<G>& at, Maps<G>& to) const {
-#pragma unroll
-    for (int i = at.lane; i < segment_tokens * Maps<G>::numbers; i += 32) {
-      const int n = i % Maps<G>::numbers;
-      const int state = n % G::padded_states;
-      to.value[0][i] = state < G::states
-                           ? to_float(value[i / Maps<G>::numbers][n < G::padded_states ? state : G::states + state])
-                           : 0;
-    }
-  }
-};
-
-/// The numbers that a lane puts into a warp's `Maps`, on their way.
-template <class G, class T>
-class NextMaps {
-public:
-  __device__ void fetch(const Place<G>& at, const TokenRows<const T>& bc, int first) {
-#pragma unroll
-    for (int k = 0; k < count; ++k) {
-      const int t = first + (k * 32 + at.lane) / Maps<G>::numbers;
-      const int n = (k * 32 + at.lane) % Maps<G>::numbers;
-      const int state = n % G::padded_states;
-      value_[k] = from_float<T>(0.0f);
-      if (state < G::states && static_cast<unsigned>(t) < static_cast<unsigned>(at.length))
-        value_[k] = *bc.at(t, n < G::padded_states ? state : G::states + state);
-    }
-  }
-  __device__ void put(const Place<G>& at, Maps<G>& to) const {
-#pragma unroll
-    for (int k = 0; k < count; ++k) to.value[0][k * 32 + at.lane] = to_float(value_[k]);
-  }
-
-private:
-  static constexpr int count = segment_tokens * Maps<G>::numbers / 32;
-  T value_[count];
-};
-
 /// Segments of which a warp has the rows in shared memory, or on their way there, within some 110 KB of a block.
 template <class T>
 inline constexpr int stages = sizeof(T) == sizeof(BFloat16) ? 2 : 1;
