@@ -25,8 +25,7 @@ GradientTiles cut_gradients(const std::vector<GradientMap>& maps, Index rows, in
     blocks += task.tiles * task.shares;
     units += task.tiles * task.units();
     found.have_room = found.have_room && task.shares <= task.most_shares;
-    found.rows_are_shared = found.rows_are_shared && task.shares * task.steps >= tasks.steps &&
-                            (task.shares - 1) * task.steps < std::max(tasks.steps, 1);
+    found.rows_are_shared = found.rows_are_shared && task.shares >= 1 && task.shares <= std::max(tasks.steps, 1);
     if (task.operands != 0) continue;
     for (int tile = 0; tile < task.tiles; ++tile) {
       const int left = task.first_left + tile / task.tiles_right * task.tile_lefts;

@@ -109,6 +109,7 @@ TEST_CASE("weights' gradients at few and many rows agree with sums in double pre
     compare({{.out = 352, .in = 128, .behind_dy = 352}, {.out = 352, .in = 128, .bias = true}, {.out = 128, .in = 352}},
             rows);
   }
+  compare({{.out = 264, .in = 24, .bias = true}, {.out = 16, .in = 136}}, 70001);
 }
 
 TEST_CASE("gradients of narrow and wide weights agree with sums in double precision") {

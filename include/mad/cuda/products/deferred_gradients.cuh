@@ -16,7 +16,8 @@ namespace mad::cuda {
 
 namespace deferred_detail {
 
-/// Rows up to which all gradients of a layer in one kernel take less time than a product each.
+/// Rows up to which all gradients of a layer in one kernel take less time than a product each, where that kernel's
+/// shares are neighbouring rows: beyond, tiles no longer meet in the second-level cache.
 inline constexpr Index most_rows = Index{1} << 15;
 
 /// Calls start(group) for the gradients that \p belongs picks, as many at a time as \p most and as have places of
@@ -69,7 +70,7 @@ bool is_deferred(Index rows, const WeightGradientOf<T>& g, bool to_parameter) {
   if constexpr (std::is_same_v<T, float>)
     return to_parameter && are_few(g, rows);
   else
-    return rows <= most_rows && takes(g);
+    return takes(g) && (rows <= most_rows || weight_gradient_warpgroup::is_there());
 }
 
 }  // namespace deferred_detail

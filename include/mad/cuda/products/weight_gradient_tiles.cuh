@@ -34,8 +34,7 @@ struct Task {
   int tile_lefts;  ///< `wide` or `narrow`
   int tiles;
   int tiles_right;
-  int shares;  ///< of the rows
-  int steps;   ///< of a share, `stage_rows` each
+  int shares;  ///< of the rows, which take turns at steps of `stage_rows`
   int first_block;
   int first_unit;  ///< of what is added up
   bool left_is_x;
@@ -118,8 +117,11 @@ inline Tasks make_tasks(std::span<const WeightGradient> gradients, Index rows, i
   Tasks tasks{};
   tasks.steps = static_cast<int>((rows + stage_rows - 1) / stage_rows);
   for (std::size_t i = 0; i < gradients.size(); ++i) append_tiles(tasks, gradients[i], static_cast<int>(i));
-  // What a tile reads of a row.
-  const auto cost = [](const Task& task) { return Index{task.tile_lefts + rights}; };
+  // What a tile reads of a row, in panels.
+  const auto cost = [](const Task& task) {
+    const int lefts = std::min(task.tile_lefts, task.left_end - task.first_left);
+    return Index{(lefts + panel - 1) / panel + (std::min(rights, task.right_end) + panel - 1) / panel};
+  };
   Index all_tiles = 0;
   Index all_cost = 0;
   for (const Task& task : tasks.all()) {
@@ -131,8 +133,7 @@ inline Tasks make_tasks(std::span<const WeightGradient> gradients, Index rows, i
   for (Task& task : tasks.all()) {
     // No smaller number of rows wants more shares, so that a rehearsal with the most rows is enough.
     task.most_shares = std::clamp<Index>(blocks * cost(task) / all_cost, 1, std::max(1, tasks.steps / least_steps));
-    task.steps = static_cast<int>(std::max<Index>(1, (tasks.steps + task.most_shares - 1) / task.most_shares));
-    task.shares = (tasks.steps + task.steps - 1) / task.steps;
+    task.shares = static_cast<int>(std::min<Index>(task.most_shares, std::max(1, tasks.steps)));
     task.first_block = tasks.blocks;
     task.first_unit = tasks.units;
     tasks.blocks += task.tiles * task.shares;

@@ -20,59 +20,76 @@ namespace mad::cuda {
 
 namespace weight_gradient_warpgroup {
 
-inline constexpr int stages = 3;
 inline constexpr int panel_bytes = stage_rows * panel * 2;
-inline constexpr int stage_bytes = (wide + rights) / panel * panel_bytes;
+/// Of a stage of a tile with so many columns of the left factor.
+constexpr int stage_bytes(int tile_lefts) { return (tile_lefts + rights) / panel * panel_bytes; }
+inline constexpr int ring_bytes = 3 * stage_bytes(wide);
+/// As many as there is room for: what a block has on its way decides how much it gets.
+constexpr int stages(int tile_lefts) { return ring_bytes / stage_bytes(tile_lefts); }
+inline constexpr int most_stages = stages(narrow);
 inline constexpr int computing_threads = 256;
 inline constexpr int threads = computing_threads + 32;
 
 /// What lies in shared memory, in bytes from a multiple of 1024.
 struct Memory {
-  static constexpr int barriers = stages * stage_bytes;
-  static constexpr int ones = barriers + 2 * stages * TransferBarrier::size + 16;  ///< a multiple of 16
+  static constexpr int barriers = ring_bytes;
+  static constexpr int ones = barriers + 2 * most_stages * TransferBarrier::size;
   static constexpr int columns = ones + 256;
   static constexpr int bytes = columns + narrow * 4 + 1024;
-  static_assert(barriers % 16 == 0 && (2 * stages * TransferBarrier::size) % 16 == 0);
+  static_assert(ones % 16 == 0);
 };
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 
-/// Where a block is in its ring of stages.
-struct Turn {
-  int stage = 0;
-  int parity = 0;
-  __device__ void advance() {
-    stage = stage == stages - 1 ? 0 : stage + 1;
-    parity ^= stage == 0 ? 1 : 0;
-  }
-};
-
-struct Block {
+/// The ring of stages of a block whose tile has so many columns of the left factor.
+template <int TileLefts>
+struct Ring {
+  static constexpr int count = stages(TileLefts);
+  static constexpr int bytes = stage_bytes(TileLefts);
   std::uint32_t shared;
 
   __device__ TransferBarrier full(int stage) const {
     return TransferBarrier(shared + Memory::barriers + stage * TransferBarrier::size);
   }
-  __device__ TransferBarrier empty(int stage) const { return full(stages + stage); }
+  __device__ TransferBarrier empty(int stage) const { return full(count + stage); }
   /// Panel \p p of a stage: those of the left factor, then those of the right one.
-  __device__ std::uint32_t at(int stage, int p) const { return shared + stage * stage_bytes + p * panel_bytes; }
+  __device__ std::uint32_t at(int stage, int p) const { return shared + stage * bytes + p * panel_bytes; }
+  /// One thread does this, before a barrier of the block.
+  __device__ void start() const {
+    for (int s = 0; s < count; ++s) {
+      full(s).start(1);
+      empty(s).start(2);
+    }
+    show_barriers();
+  }
+
+  /// Where a thread is in it.
+  struct Turn {
+    int stage = 0;
+    int parity = 0;
+    __device__ void advance() {
+      stage = stage == count - 1 ? 0 : stage + 1;
+      parity ^= stage == 0 ? 1 : 0;
+    }
+  };
 };
 
 /// One thread: has all rows of a share copied, stage after stage.
-__device__ inline void copy_rows(const Block& block, const Operands& from, const Task& task, const Place& place,
-                                 int first, int steps) {
+template <int TileLefts>
+__device__ void copy_rows(const Ring<TileLefts>& ring, const Operands& from, const Place& place, int share, int shares,
+                          int steps) {
   const int lefts = (place.lefts + panel - 1) / panel;
   const int rights = (place.rights + panel - 1) / panel;
-  Turn turn;
-  for (int step = 0; step < steps; ++step) {
-    block.empty(turn.stage).wait(turn.parity ^ 1);
-    const TransferBarrier full = block.full(turn.stage);
+  typename Ring<TileLefts>::Turn turn;
+  for (int step = share; step < steps; step += shares) {
+    ring.empty(turn.stage).wait(turn.parity ^ 1);
+    const TransferBarrier full = ring.full(turn.stage);
     full.arrive_and_expect((lefts + rights) * panel_bytes);
-    const int row = (first + step) * stage_rows;
+    const int row = step * stage_rows;
     for (int p = 0; p < lefts; ++p)
-      copy_box(block.at(turn.stage, p), from.left, row, place.first_left + p * panel, full);
+      copy_box(ring.at(turn.stage, p), from.left, row, place.first_left + p * panel, full);
     for (int p = 0; p < rights; ++p)
-      copy_box(block.at(turn.stage, task.tile_lefts / panel + p), from.right, row, place.first_right + p * panel, full);
+      copy_box(ring.at(turn.stage, TileLefts / panel + p), from.right, row, place.first_right + p * panel, full);
     turn.advance();
   }
 }
@@ -82,23 +99,24 @@ struct WarpgroupSums {
   tensor::Sums product[2][16];
   tensor::Sums column[2];
 
-  /// `Wide`: a warpgroup has two panels of its own, and all rows; else both have the same panels and half of the rows.
-  template <bool Wide, bool HasBias>
-  __device__ void add_rows(const Block& block, int steps) {
+  /// In a wide tile a warpgroup has two panels of its own, and all rows; else both have the same panels and half of the
+  /// rows.
+  template <bool HasBias, int TileLefts>
+  __device__ void add_rows(const Ring<TileLefts>& ring, int steps) {
+    constexpr bool is_wide = TileLefts == wide;
     const int own = static_cast<int>(threadIdx.x) / 128;
-    const int first = Wide ? 2 * own : 0;
-    const auto ones = tensor::SharedFactor::of_matrices(block.shared + Memory::ones, 128, 128);
-    Turn turn;
+    const int first = is_wide ? 2 * own : 0;
+    const auto ones = tensor::SharedFactor::of_matrices(ring.shared + Memory::ones, 128, 128);
+    typename Ring<TileLefts>::Turn turn;
     int before = 0;
     for (int step = 0; step < steps; ++step) {
-      block.full(turn.stage).wait(turn.parity);
-      const auto left = tensor::SharedFactor::at(block.at(turn.stage, first), 128, panel_bytes);
-      const auto right =
-          tensor::SharedFactor::at(block.at(turn.stage, (Wide ? wide : narrow) / panel), 128, panel_bytes);
+      ring.full(turn.stage).wait(turn.parity);
+      const auto left = tensor::SharedFactor::at(ring.at(turn.stage, first), 128, panel_bytes);
+      const auto right = tensor::SharedFactor::at(ring.at(turn.stage, TileLefts / panel), 128, panel_bytes);
       tensor::begin_products();
 #pragma unroll
-      for (int k = 0; k < stage_rows / 16; k += Wide ? 1 : 2) {
-        const int bytes = (k + (Wide ? 0 : own)) * 16 * 128;
+      for (int k = 0; k < stage_rows / 16; k += is_wide ? 1 : 2) {
+        const int bytes = (k + (is_wide ? 0 : own)) * 16 * 128;
 #pragma unroll
         for (int p = 0; p < 2; ++p) {
           tensor::multiply_add_rows_async(product[p], left.behind(p * panel_bytes + bytes), right.behind(bytes));
@@ -107,7 +125,7 @@ struct WarpgroupSums {
       }
       tensor::commit_products();
       tensor::wait_for_products<1>();  // those of the stage before have been read
-      if (step > 0 && threadIdx.x % 128 == 0) block.empty(before).arrive();
+      if (step > 0 && threadIdx.x % 128 == 0) ring.empty(before).arrive();
       before = turn.stage;
       turn.advance();
     }
@@ -122,25 +140,24 @@ struct WarpgroupSums {
 __device__ inline void wait_for_both() { asm volatile("bar.sync 1, %0;" : : "n"(computing_threads) : "memory"); }
 
 /// Stores what a tile has, in pieces as the lanes hold them, which writes whole lines.
-template <bool Wide>
+template <int TileLefts>
 __device__ void store_sums(WarpgroupSums& sums, float* shared, const Place& place, float* partial) {
   const int thread = static_cast<int>(threadIdx.x);
   const int lane = thread % 32;
   const int warp = thread / 32 % 4;
   const int own = thread / 128;
-  constexpr int lefts = Wide ? wide : narrow;
   const auto store_piece = [&](int p, int n, const float(&value)[4]) {
     const int left = p * 4 + warp;
     if (left * 16 < place.lefts && n * 8 < place.rights)
       store(partial + ((left * (rights / 8) + n) * 32 + lane) * 4, value);
   };
   const auto store_columns = [&](int p, float first, float second) {
-    float* to = partial + lefts * rights + (p * 4 + warp) * 16 + lane / 4;
+    float* to = partial + TileLefts * rights + (p * 4 + warp) * 16 + lane / 4;
     if (!place.has_bias || lane % 4 != 0) return;
     to[0] = first;
     to[8] = second;
   };
-  if constexpr (Wide) {
+  if constexpr (TileLefts == wide) {
 #pragma unroll
     for (int p = 0; p < 2; ++p) {
 #pragma unroll
@@ -194,35 +211,29 @@ __device__ inline void add_share(const Tasks& tasks, std::byte* memory) {
   const int tile = (index - task.first_block) / task.shares;
   const int share = (index - task.first_block) % task.shares;
   const Place place(task, tile);
-  const int first = share * task.steps;
-  const int steps = min(task.steps, tasks.steps - first);
   memory += (1024 - __cvta_generic_to_shared(memory) % 1024) % 1024;
-  const Block block{static_cast<std::uint32_t>(__cvta_generic_to_shared(memory))};
-  if (threadIdx.x == computing_threads) {
-    for (int s = 0; s < stages; ++s) {
-      block.full(s).start(1);
-      block.empty(s).start(2);
-    }
-    show_barriers();
-  }
   if (threadIdx.x < 64) reinterpret_cast<std::uint32_t*>(memory + Memory::ones)[threadIdx.x] = 0x3f803f80;
   show_to_copies();  // products read shared memory as copies do
-  __syncthreads();
-  if (threadIdx.x == computing_threads) copy_rows(block, tasks.operands[task.operands], task, place, first, steps);
-  if (threadIdx.x >= computing_threads) return;
   float* partial = task.partial + (static_cast<std::size_t>(share) * task.tiles + tile) * task.results();
-  WarpgroupSums sums{};
-  const auto compute = [&]<bool Wide>() {
+  const auto add = [&]<int TileLefts>() {
+    const Ring<TileLefts> ring{static_cast<std::uint32_t>(__cvta_generic_to_shared(memory))};
+    if (threadIdx.x == computing_threads) ring.start();
+    __syncthreads();
+    if (threadIdx.x == computing_threads)
+      copy_rows(ring, tasks.operands[task.operands], place, share, task.shares, tasks.steps);
+    if (threadIdx.x >= computing_threads) return;
+    WarpgroupSums sums{};
+    const int steps = (tasks.steps - share + task.shares - 1) / task.shares;
     if (place.has_bias)
-      sums.add_rows<Wide, true>(block, steps);
+      sums.add_rows<true>(ring, steps);
     else
-      sums.add_rows<Wide, false>(block, steps);
-    store_sums<Wide>(sums, reinterpret_cast<float*>(memory), place, partial);
+      sums.add_rows<false>(ring, steps);
+    store_sums<TileLefts>(sums, reinterpret_cast<float*>(memory), place, partial);
   };
   if (task.tile_lefts == wide)
-    compute.operator()<true>();
+    add.operator()<wide>();
   else
-    compute.operator()<false>();
+    add.operator()<narrow>();
 }
 
 #endif
@@ -288,7 +299,7 @@ inline bool is_there() {
 }
 
 inline void add(Queue& queue, std::span<const WeightGradient> gradients, Index rows) {
-  Tasks tasks = make_tasks(gradients, rows, queue.multiprocessors(), stages);
+  Tasks tasks = make_tasks(gradients, rows, queue.multiprocessors(), most_stages);
   Index partial = 0;
   for (const Task& task : tasks.all()) partial += task.most_shares * task.tiles * task.results();
   float* next = queue.take<float>(partial);

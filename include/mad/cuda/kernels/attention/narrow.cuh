@@ -7,13 +7,14 @@
 /// - Scores come out of the tensor cores as halves, with a constant added that makes them positive: what the powers of
 ///   two are taken of. Five instructions of the multipliers give two powers, the next product's factors.
 /// - The constant is a bound of the scores, |q_t| max_s |k_s| (Cauchy and Schwarz), where that is small, so that there
-///   is no maximum. Where it is not, the largest score is found first, by products alone, and scores and powers are
-///   floats on their way.
+///   is no maximum. Where it is not, the largest score is found first, by products alone; the constant then makes it
+///   the largest exponent, and powers are taken by the special functions, for which scores may be far below.
 /// - The terms are summed by the tensor cores, as products with ones.
 #pragma once
 
 #include <mad/core/view.hpp>
 #include <mad/cuda/device/queue.hpp>
+#include <mad/cuda/kernels/attention/narrow_queries.cuh>
 #include <mad/cuda/kernels/attention/narrow_rows.cuh>
 
 #include <cstddef>
@@ -29,155 +30,12 @@ inline constexpr int forward_capacity = 8192 / Width;
 inline constexpr int forward_queries = 1024;
 /// Where no score is larger than this, in powers of two, exponents of halves hold all terms.
 inline constexpr int largest_bound = largest_exponent / 2;
-/// Less than any score.
-inline constexpr float no_score = -1e30f;
 
 /// What the keys and values in shared memory were divided by.
 struct Loaded {
   float key;
   float value;
   float longest;  ///< the norm of the longest key, undivided
-};
-
-/// 32 queries of a warp, on their way past the keys. A lane holds numbers of rows lane / 4 + 8 i.
-template <int Width>
-struct Queries {
-  Left<Width> query[2];
-  float base[2][2];  ///< terms are 2^(score - base)
-  Sums mixed[2][Width / 8];
-  Sums sum[2];
-
-  /// Takes up 32 rows of shared memory.
-  __device__ void take(const BFloat16* rows) {
-    Matrices<Width> m[2];
-    load_twice<false>(rows, 16 * stride<Width>, m);
-    query[0] = m[0].left();
-    query[1] = m[1].left();
-  }
-
-  /// Sets the base of rows 16 m + lane / 4 + 8 half. What is mixed already is multiplied by `values` besides.
-  __device__ void set_base(int m, int half, float to, float values) {
-    const float shrink = tensor::power_of_two(base[m][half] - to);
-#pragma unroll
-    for (int i = 2 * half; i < 2 * half + 2; ++i) {
-      sum[m].value[i] *= shrink;
-#pragma unroll
-      for (int c = 0; c < Width / 8; ++c) mixed[m][c].value[i] *= shrink * values;
-    }
-    base[m][half] = to;
-  }
-
-  /// The largest scores of 32 keys. `distance` is that of the lane's first query from its first key.
-  __device__ void find_largest(const BFloat16* keys, int distance, int window, float (&largest)[2][2]) const {
-    Matrices<Width> key[2];
-    load_twice<false>(keys, 16 * stride<Width>, key);
-#pragma unroll
-    for (int j = 0; j < 4; ++j)
-#pragma unroll
-      for (int m = 0; m < 2; ++m) {
-        Sums score;
-        multiply_add_halves(score, query[m], key[j / 2].right_of_rows(j % 2));
-#pragma unroll
-        for (int i = 0; i < 4; ++i)
-          if (sees(distance + m * 16 + i / 2 * 8 - j * 8 - i % 2, window))
-            largest[m][i / 2] = fmaxf(largest[m][i / 2], score.value[i] * (1 / exponent_unit));
-      }
-  }
-
-  /// Mixes the values of 32 keys in; no score is over `bound`, and bases are `exponent_shift` - bound. All queries see
-  /// all keys, or with Diagonal the keys up to their own, which are at the same positions.
-  template <bool Diagonal>
-  __device__ void mix_bounded(const BFloat16* keys, const BFloat16* values, const HalfSums& bound) {
-    Matrices<Width> key[2];
-    load_twice<false>(keys, 16 * stride<Width>, key);
-    HalfSums term[2][2][2];
-#pragma unroll
-    for (int j = 0; j < 2; ++j)
-#pragma unroll
-      for (int m = Diagonal ? j : 0; m < 2; ++m)
-#pragma unroll
-        for (int b = 0; b < 2; ++b) {
-          term[j][m][b] = bound;
-          multiply_add_halves(term[j][m][b], query[m], key[j].right_of_rows(b));
-        }
-    Matrices<Width> value[2];
-    load_twice<true>(values, 16 * stride<Width>, value);
-#pragma unroll
-    for (int j = 0; j < 2; ++j)
-#pragma unroll
-      for (int m = Diagonal ? j : 0; m < 2; ++m) {
-#pragma unroll
-        for (int half = 0; half < 2; ++half) {
-          std::uint32_t& low = term[j][m][0].row[half];
-          std::uint32_t& high = term[j][m][1].row[half];
-          low = power_of_two_specially(low);
-          high = power_of_two(high);
-          if (Diagonal && m == j && half == 0) low &= own_and_before();
-          if (Diagonal && m == j) high = half == 0 ? 0 : high & own_and_before();
-        }
-        add(m, as_left(term[j][m][0], term[j][m][1]), value[j]);
-      }
-  }
-  /// Of the lane's two columns of an 8 x 8 block, those up to its row.
-  static __device__ std::uint32_t own_and_before() {
-    const unsigned lane = threadIdx.x % 32;
-    return (lane % 4 * 2 <= lane / 4 ? 0x0000ffffu : 0u) | (lane % 4 * 2 + 1 <= lane / 4 ? 0xffff0000u : 0u);
-  }
-
-  /// Mixes the values of 32 keys in, with terms that may be any. Without Masked all queries see all of them.
-  template <bool Masked>
-  __device__ void mix(const BFloat16* keys, const BFloat16* values, int distance, int window) {
-    Matrices<Width> key[2];
-    Matrices<Width> value[2];
-    load_twice<false>(keys, 16 * stride<Width>, key);
-    load_twice<true>(values, 16 * stride<Width>, value);
-#pragma unroll
-    for (int j = 0; j < 2; ++j)
-#pragma unroll
-      for (int m = 0; m < 2; ++m) {
-        HalfSums term[2];
-#pragma unroll
-        for (int b = 0; b < 2; ++b) {
-          Sums x;
-          multiply_add_halves(x, query[m], key[j].right_of_rows(b));
-#pragma unroll
-          for (int i = 0; i < 4; ++i) {
-            x.value[i] = tensor::power_of_two(x.value[i] * (1 / exponent_unit) - base[m][i / 2]);
-            if (Masked && !sees(distance + (m - j) * 16 + i / 2 * 8 - b * 8 - i % 2, window)) x.value[i] = 0;
-          }
-          term[b] = {{pack_halves(x.value[0], x.value[1]), pack_halves(x.value[2], x.value[3])}};
-        }
-        add(m, as_left(term[0], term[1]), value[j]);
-      }
-  }
-
-  __device__ void add(int m, const Left<16>& terms, const Matrices<Width>& value) {
-    constexpr std::uint32_t ones = pair_of(0x3c00);
-#pragma unroll
-    for (int c = 0; c < Width / 8; ++c) multiply_add_halves(mixed[m][c], terms, value.right(c));
-    multiply_add_halves(sum[m], terms, Right<16>{{ones, ones}});
-  }
-
-  /// The results of queries t0 and so on that are before `end`, to rows of a head, values times `value`.
-  __device__ void store(BFloat16* o, std::size_t o_stride, float* lse, std::size_t lse_stride, int t0, int end,
-                        float value) const {
-    const int lane = static_cast<int>(threadIdx.x) % 32;
-    const int first = t0 + lane / 4;
-    o += static_cast<std::size_t>(first) * o_stride + lane % 4 * 2;
-    lse += static_cast<std::size_t>(first) * lse_stride;
-#pragma unroll
-    for (int row = 0; row < 4; ++row, o += 8 * o_stride, lse += 8 * lse_stride) {
-      if (first + row * 8 >= end) break;
-      const int i = row % 2 * 2;
-      const float total = sum[row / 2].value[i];
-      const float share = value * tensor::reciprocal(total);
-#pragma unroll
-      for (int c = 0; c < Width / 8; ++c)
-        *reinterpret_cast<std::uint32_t*>(o + c * 8) =
-            tensor::pack(mixed[row / 2][c].value[i] * share, mixed[row / 2][c].value[i + 1] * share);
-      if (lane % 4 == 0) *lse = (tensor::logarithm_to_two(total) + base[row / 2][row % 2]) * (1 / log2_e);
-    }
-  }
 };
 
 /// Keys, turned, and values [first, end) of the block's heads to shared memory as halves; `k` and `v` are the first
@@ -297,39 +155,46 @@ __global__ void __launch_bounds__(32 * forward_warps, 2)
       if (bounded && value != 0)  // what is mixed must not overflow
         bounded = __all_sync(0xffffffffu, fmaxf(fmaxf(queries.base[0][0], queries.base[0][1]),
                                                 fmaxf(queries.base[1][0], queries.base[1][1])) <= exponent_shift) != 0;
-      float largest[2][2] = {{no_score, no_score}, {no_score, no_score}};
-      if (!bounded)
-        for (int s = s_begin; s < s_end; s += 32)
-          queries.find_largest(key + s * stride<Width>, distance - s, n.window, largest);
+      // All 32 queries see all of [first_seen, last_seen).
+      const int first_seen = max(s_begin, (max(0, t0 + 31 - n.window) + 31) / 32 * 32);
+      const int last_seen = min(s_end, t0);
+      float base[2][2];
+      HalfSums start[2];
+      bool shifted = false;
+      if (bounded) {
+        start[0] = twice(pack_halves(bound * exponent_unit, bound * exponent_unit));
+#pragma unroll
+        for (int i = 0; i < 4; ++i) base[i / 2][i % 2] = static_cast<float>(exponent_shift) - bound;
+      } else {
+        shifted =
+            queries.shift(key, s_begin, s_end, first_seen, last_seen, distance, n.window, value != 0, base, start);
+      }
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
         const int m = i / 2;
         const int half = i % 2;
-        float base = static_cast<float>(exponent_shift) - bound;
-        if (!bounded) {
-          base = fmaxf(largest[m][half], __shfl_xor_sync(0xffffffffu, largest[m][half], 1));
-          base = fmaxf(base, __shfl_xor_sync(0xffffffffu, base, 2));
-          if (value != 0) base = fmaxf(base, queries.base[m][half]);
-        }
         if (value != 0)
-          queries.set_base(m, half, base, value * reciprocal_of_power(loaded.value));
+          queries.set_base(m, half, base[m][half], value * reciprocal_of_power(loaded.value));
         else
-          queries.base[m][half] = base;
+          queries.base[m][half] = base[m][half];
       }
       value = loaded.value;
-      const HalfSums start = twice(pack_halves(bound * exponent_unit, bound * exponent_unit));
-      // All 32 queries see all of [first_seen, last_seen).
-      const int first_seen = max(s_begin, (max(0, t0 + 31 - n.window) + 31) / 32 * 32);
-      const int last_seen = min(s_end, t0);
       key += s_begin * stride<Width>;
       value_rows += s_begin * stride<Width>;
       for (int s = s_begin; s < s_end;) {
-        if (bounded && s >= first_seen) {
-          for (; s < last_seen; s += 32, key += 32 * stride<Width>, value_rows += 32 * stride<Width>)
-            queries.template mix_bounded<false>(key, value_rows, start);
+        if ((bounded || shifted) && s >= first_seen) {
+          if (bounded)
+            for (; s < last_seen; s += 32, key += 32 * stride<Width>, value_rows += 32 * stride<Width>)
+              queries.template mix_halves<false, false>(key, value_rows, start[0], start[0]);
+          else
+            for (; s < last_seen; s += 32, key += 32 * stride<Width>, value_rows += 32 * stride<Width>)
+              queries.template mix_halves<false, true>(key, value_rows, start[0], start[1]);
           if (s >= s_end) break;
           if (s == t0 && n.window >= 31) {
-            queries.template mix_bounded<true>(key, value_rows, start);
+            if (bounded)
+              queries.template mix_halves<true, false>(key, value_rows, start[0], start[0]);
+            else
+              queries.template mix_halves<true, true>(key, value_rows, start[0], start[1]);
             break;
           }
         }

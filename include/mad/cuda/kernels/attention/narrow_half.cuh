@@ -70,6 +70,20 @@ __device__ inline std::uint32_t multiply_add_positive(std::uint32_t a, std::uint
   return d;
 }
 
+/// The least finite one.
+inline constexpr std::uint32_t least_half = 0xfbff;
+/// The larger ones of two pairs.
+__device__ inline std::uint32_t larger(std::uint32_t a, std::uint32_t b) {
+  std::uint32_t c;
+  asm("max.f16x2 %0, %1, %2;" : "=r"(c) : "r"(a), "r"(b));
+  return c;
+}
+/// The larger one of a pair.
+__device__ inline float larger_of(std::uint32_t pair) {
+  const auto& two = reinterpret_cast<const __half2&>(pair);
+  return fmaxf(__low2float(two), __high2float(two));
+}
+
 /// Sums that begin at a pair of numbers that all lanes have. Both rows have their own copy, behind a shuffle, so that
 /// products can begin at the registers as they are: a compiler that knows them to be equal copies one before each.
 __device__ inline HalfSums twice(std::uint32_t pair) { return {{pair, __shfl_sync(0xffffffffu, pair, 0)}}; }
