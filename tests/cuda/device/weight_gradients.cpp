@@ -1,8 +1,7 @@
 // Copyright 2026 The mad authors. SPDX-License-Identifier: Apache-2.0
 #include "weight_gradients.hpp"
+#include "bfloat16_rows.hpp"
 #include "comparison.hpp"
-
-#include <bit>
 
 using namespace mad;
 using namespace mad::testing;
@@ -17,19 +16,6 @@ struct Map {
   Index behind_x = 0;
   bool shares_bias = false;  ///< with the map before it
 };
-
-float value_of(std::uint16_t bits) { return std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16); }
-
-/// Random operands; columns that belong to other maps are NaN.
-std::vector<std::uint16_t> random_rows(Index rows, int columns, Index stride, std::mt19937& generator) {
-  std::normal_distribution<float> normal(0.1f);
-  std::vector<std::uint16_t> bits(static_cast<std::size_t>(rows * stride), 0x7fc0);
-  for (Index r = 0; r < rows; ++r)
-    for (Index c = 0; c < columns; ++c)
-      bits[static_cast<std::size_t>(r * stride + c)] =
-          static_cast<std::uint16_t>(std::bit_cast<std::uint32_t>(normal(generator)) >> 16);
-  return bits;
-}
 
 std::vector<float> random_values(int count, std::mt19937& generator) {
   std::normal_distribution<float> normal;

@@ -8,6 +8,7 @@
 
 #include <array>
 #include <cstddef>
+#include <optional>
 #include <vector>
 
 namespace mad::cuda {
@@ -33,13 +34,37 @@ struct GroupedProduct {
   const BFloat16* bias = nullptr;  ///< one number per column, or null
 };
 
+/// The norm of rows: y = xhat w + b (ops/norm.hpp).
+template <class T, class U>
+struct NormOf {
+  const T* x = nullptr;  ///< (rows, width)
+  std::size_t x_stride = 0;
+  U* y = nullptr;
+  std::size_t y_stride = 0;
+  int width = 0;
+  const float* weight = nullptr;
+  const float* bias = nullptr;  ///< or null
+  float epsilon = 0;
+  bool centred = false;
+};
+using NormOfRows = NormOf<BFloat16, BFloat16>;
+
 class Queue;
 
-/// Products of so many rows, none of which reads or writes what another one writes, and what starts them all.
+/// Products of so many rows, none of which reads or writes what another one writes, and what starts them all; or a norm
+/// and products of it.
 struct PutOffProducts {
   std::vector<GroupedProduct> products;
+  std::optional<NormOfRows> norm;
   Index rows = 0;
   void (*start)(Queue& queue, const PutOffProducts& put_off) = nullptr;
+  void (*start_norm)(Queue& queue, const NormOfRows& norm, Index rows) = nullptr;  ///< where there is no product
+
+  bool empty() const { return products.empty() && !norm; }
+  void clear() {
+    products.clear();
+    norm.reset();
+  }
 };
 
 }  // namespace mad::cuda

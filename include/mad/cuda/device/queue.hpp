@@ -105,10 +105,10 @@ public:
   PutOffProducts* put_off() { return side_ != nullptr ? &put_off_ : nullptr; }
   /// Starts them.
   void start_products() {
-    if (put_off_.products.empty()) return;
+    if (put_off_.empty()) return;
     release();
     put_off_.start(*this, put_off_);
-    put_off_.products.clear();
+    put_off_.clear();
     release();
   }
 
@@ -176,7 +176,7 @@ public:
   }
   /// Drops what a recording that failed has left: gradients and products that were to come, and memory that was noted.
   void forget() {
-    put_off_.products.clear();
+    put_off_.clear();
     deferred_ = {};
     exact_deferred_ = {};
     reserved_.clear();

@@ -40,6 +40,11 @@ __device__ inline std::uint32_t pack(float low, float high) {
   return reinterpret_cast<const std::uint32_t&>(pair);
 }
 
+/// One of the two numbers of a word.
+__device__ inline float number_of(std::uint32_t word, int i) {
+  return __uint_as_float(i == 0 ? word << 16 : word & 0xffff0000u);
+}
+
 /// Two neighbouring blocks of sums as the left factor of another product.
 __device__ inline Left<16> as_left(const Sums& first, const Sums& second) {
   return {{pack(first.value[0], first.value[1]), pack(first.value[2], first.value[3]),

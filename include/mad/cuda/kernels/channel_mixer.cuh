@@ -6,18 +6,18 @@
 ///     dx = sum over k of g_k(x A_1, ..., dy B') A_k'      backward, where f's arguments are computed again
 ///
 /// with x and y of (rows, at most 128 columns), A_k (outside, inside), B (inside, outside), and f, g_k functions of
-/// single numbers. Forward x may be the norm of what is read (channel_mixer/norm.cuh). A warp has 16 rows of x (and dy)
+/// single numbers. Forward x may be the norm of what is read (factor_norm.cuh). A warp has 16 rows of x (and dy)
 /// in registers, and their sums of y. It goes through the inside part by part (16 or 32 columns): products in, the
 /// elementwise nodes, products out. What lies inside leaves the registers only where others read it. The weights' parts
 /// go through shared memory, some of them ahead.
 #pragma once
 
 #include <mad/cuda/device/tensor_map.hpp>
-#include <mad/cuda/kernels/channel_mixer/norm.cuh>
 #include <mad/cuda/kernels/channel_mixer/panels.cuh>
 #include <mad/cuda/kernels/channel_mixer/products.cuh>
 #include <mad/cuda/kernels/channel_mixer/rows.cuh>
 #include <mad/cuda/kernels/elementwise.cuh>
+#include <mad/cuda/products/factor_norm.cuh>
 
 #include <cstdint>
 #include <utility>
@@ -113,15 +113,14 @@ struct Mixer {
   template <class Read>
   static __device__ void read_inputs(const Memory& memory, Inputs& input, WholeRows& addend, const Read& read) {
     if constexpr (form.has_norm) {
-      using Norm = channel_mixer_detail::MixerNorm<Mixer>;
-      typename Norm::Parameters parameters;
-      parameters.load(memory);
+      FactorNorm<form.input_width[0], form.is_centred, form.has_bias> norm;
+      norm.load(memory.norm_weight, memory.norm_bias);
       read(input);
       if constexpr (form.adds_x) {
 #pragma unroll
         for (int s = 0; s < result_width / 16; ++s) addend[s] = input[s];
       }
-      Norm::apply(parameters, input);
+      norm.apply(input, static_cast<float>(form.epsilon));
     } else {
       read(input);
     }
@@ -136,7 +135,7 @@ struct Mixer {
 #pragma unroll
         for (int i = 0; i < 2; ++i) {
           sum[i] = result[2 * s + part / 2].value[part % 2 * 2 + i];
-          if constexpr (form.has_addend) sum[i] += channel_mixer_detail::number_of(addend[s].part[part], i);
+          if constexpr (form.has_addend) sum[i] += tensor::number_of(addend[s].part[part], i);
         }
         packed[s].part[part] = tensor::pack(sum[0], sum[1]);
       }

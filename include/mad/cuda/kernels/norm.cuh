@@ -4,6 +4,7 @@
 #pragma once
 
 #include <mad/cuda/call/context.hpp>
+#include <mad/cuda/kernels/put_off_products.cuh>
 #include <mad/cuda/products/row_sum.cuh>
 #include <mad/ops/norm.hpp>
 
@@ -245,11 +246,25 @@ struct Kernel<&ops::norm_op> {
     const float* bias = nullptr;
     if constexpr (C::has(2)) bias = call.template in<2>().data;
     using G = NormGroup<size, std::min(C::template in_chunk<0>(), C::template out_chunk<0>())>;
-    const Index items = call.rows() * groups;
-    constexpr Index per_block = G::groups_per_block * norm_detail::forward_at_once<G, size, groups, weight_width>;
-    call.queue().launch("a norm", norm_detail::norm_forward<G, size, groups, weight_width, aligned, centred, T, U>,
-                        dim3(static_cast<unsigned>((items + per_block - 1) / per_block)), dim3(G::block), 0, x.data,
-                        x.stride, call.template in<1>().data, bias, y.data, y.stride, items, C::node.number[0]);
+    const auto start = [](Queue& queue, const NormOf<T, U>& n, Index rows) {
+      const Index items = rows * groups;
+      constexpr Index per_block = G::groups_per_block * norm_detail::forward_at_once<G, size, groups, weight_width>;
+      queue.launch("a norm", norm_detail::norm_forward<G, size, groups, weight_width, aligned, centred, T, U>,
+                   dim3(static_cast<unsigned>((items + per_block - 1) / per_block)), dim3(G::block), 0, n.x, n.x_stride,
+                   n.weight, n.bias, n.y, n.y_stride, items, n.epsilon);
+    };
+    const NormOf<T, U> norm{.x = x.data,
+                            .x_stride = static_cast<std::size_t>(x.stride),
+                            .y = y.data,
+                            .y_stride = static_cast<std::size_t>(y.stride),
+                            .width = C::node.width,
+                            .weight = call.template in<1>().data,
+                            .bias = bias,
+                            .epsilon = static_cast<float>(C::node.number[0]),
+                            .centred = centred};
+    if constexpr (groups == 1 && std::is_same_v<T, BFloat16> && std::is_same_v<U, BFloat16>)
+      if (put_off(call.queue(), call.rows(), norm, start)) return;
+    start(call.queue(), norm, call.rows());
   }
 };
 

@@ -1,11 +1,13 @@
 // Copyright 2026 The mad authors. SPDX-License-Identifier: Apache-2.0
 /// \file
 /// Matrix products of a layer that come one after the other are noted, and computed together when a step comes that
-/// has to do with what they read and write. One that adds to the result of another becomes a further term of it.
+/// has to do with what they read and write. One that adds to the result of another becomes a further term of it. So is
+/// a norm, for the products of it that may come next.
 #pragma once
 
 #include <mad/cuda/call/context.hpp>
 #include <mad/cuda/products/matrix_product.cuh>
+#include <mad/cuda/products/normed_products.cuh>
 #include <mad/cuda/products/product_group.cuh>
 
 #include <algorithm>
@@ -47,6 +49,8 @@ inline bool meet(const Columns& a, const Columns& b, Index rows) {
 }
 
 inline Columns result_of(const GroupedProduct& p) { return {p.y, p.y_stride, p.columns}; }
+inline Columns input_of(const NormOfRows& n) { return {n.x, n.x_stride, n.width}; }
+inline Columns result_of(const NormOfRows& n) { return {n.y, n.y_stride, n.width}; }
 
 /// True if \p is holds for any of the columns that a product reads.
 template <class Is>
@@ -79,6 +83,8 @@ inline bool add_term(const Queue& queue, GroupedProduct& known, const GroupedPro
 
 /// A product that has stayed alone is cuBLASLt's.
 inline void start(Queue& queue, const PutOffProducts& put_off) {
+  if (put_off.norm && put_off.products.empty()) return put_off.start_norm(queue, *put_off.norm, put_off.rows);
+  if (put_off.norm) return normed_products::run(queue, *put_off.norm, put_off.products, put_off.rows);
   const GroupedProduct& p = put_off.products.front();
   if (put_off.products.size() > 1 || p.terms > 1) return multiply_together(queue, put_off.products, put_off.rows);
   const GroupedProduct::Term& term = p.term.front();
@@ -88,13 +94,47 @@ inline void start(Queue& queue, const PutOffProducts& put_off) {
       {.addend = p.addend, .stride = static_cast<Index>(p.addend_stride), .bias = p.bias});
 }
 
+/// True if product \p p can be computed along with the norm that was put off, and with the products that were.
+inline bool joins_norm(const PutOffProducts& put_off, Index rows, const GroupedProduct& p) {
+  if (!put_off.norm || put_off.rows != rows) return false;
+  const NormOfRows& norm = *put_off.norm;
+  int parts = 0;
+  for (const GroupedProduct& known : put_off.products) {
+    if (meet(result_of(known), result_of(p), rows)) return false;
+    parts += normed_products::parts(known);
+  }
+  return normed_products::takes(norm, p, parts) && !meet(result_of(p), input_of(norm), rows) &&
+         !meet(result_of(p), result_of(norm), rows);
+}
+
 }  // namespace put_off_detail
+
+/// Notes a norm for the products of it that come next. False where no kernel computes them together: then it is not
+/// noted. \param start computes the norm alone
+inline bool put_off(Queue& queue, Index rows, const NormOfRows& norm,
+                    void (*start)(Queue& queue, const NormOfRows& norm, Index rows)) {
+  PutOffProducts* put_off = queue.put_off();
+  if (put_off == nullptr || !normed_products::takes(norm) ||
+      put_off_detail::meet(put_off_detail::input_of(norm), put_off_detail::result_of(norm), rows))
+    return false;
+  queue.start_products();
+  put_off->norm = norm;
+  put_off->rows = rows;
+  put_off->start = put_off_detail::start;
+  put_off->start_norm = start;
+  return true;
+}
 
 /// Notes a product of one term for later. False where it is nothing for a group: then it is not noted, and all that
 /// were have started.
 inline bool put_off(Queue& queue, Index rows, const GroupedProduct& p) {
   PutOffProducts* put_off = queue.put_off();
   if (put_off == nullptr) return false;
+  if (put_off_detail::joins_norm(*put_off, rows, p)) {
+    put_off->products.push_back(p);
+    return true;
+  }
+  if (put_off->norm) queue.start_products();
   const bool is_wide = std::max(p.columns, p.term.front().inner) > product_group_detail::widest;
   if (!takes(p) || pieces_of_terms(p) > most_pieces_of_terms(queue) ||
       (is_wide && rows > put_off_detail::most_wide_rows)) {
@@ -132,13 +172,16 @@ inline bool put_off(Queue& queue, Index rows, const GroupedProduct& p) {
 template <class P>
 bool needs_products(const Context<P>& c, std::span<const Place> read, std::span<const Place> written) {
   const PutOffProducts* put_off = c.queue->put_off();
-  if (put_off == nullptr || put_off->products.empty()) return false;
+  if (put_off == nullptr || put_off->empty()) return false;
   const auto needs = [&](const Place& place, bool to_write) {
     if (place.space == Space::registers) return false;
     const Bytes bytes = bytes_of(c, place);
     const auto meets = [&](const put_off_detail::Columns& columns) {
       return put_off_detail::meet(bytes, put_off_detail::bytes_of(columns, put_off->rows));
     };
+    if (put_off->norm && (meets(put_off_detail::result_of(*put_off->norm)) ||
+                          (to_write && meets(put_off_detail::input_of(*put_off->norm)))))
+      return true;
     return std::any_of(put_off->products.begin(), put_off->products.end(), [&](const GroupedProduct& p) {
       return meets(put_off_detail::result_of(p)) || (to_write && put_off_detail::any_read(p, meets));
     });

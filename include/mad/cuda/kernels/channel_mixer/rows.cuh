@@ -26,11 +26,6 @@ __device__ inline unsigned first_row_of_warp(unsigned block) {
   return block * rows_per_block + threadIdx.x / 32 * rows_per_warp;
 }
 
-/// One of the two numbers of a word.
-__device__ inline float number_of(std::uint32_t word, int i) {
-  return __uint_as_float(i == 0 ? word << 16 : word & 0xffff0000u);
-}
-
 /// `Count` neighbouring numbers between registers and memory, as many at once as `Alignment`, in bytes, allows.
 template <int Count, int Alignment>
 struct Words {

@@ -1,0 +1,79 @@
+// Copyright 2026 The mad authors. SPDX-License-Identifier: Apache-2.0
+/// \file
+/// The norm of 16 whole rows of a warp, in the registers in which products have them as their left factor.
+#pragma once
+
+#include <mad/cuda/instructions/numbers.cuh>
+#include <mad/cuda/instructions/tensor_core.cuh>
+
+#include <cstdint>
+
+namespace mad::cuda {
+
+/// Of rows of Width columns, with or without the mean taken off (ops/norm.hpp). A lane has two neighbouring columns of
+/// row l / 4 or of the eighth below it in every part, and the four lanes of a row sum over it.
+template <int Width, bool Centred, bool HasBias>
+struct FactorNorm {
+  static constexpr int steps = Width / 16;
+  /// Columns of a row that a lane has.
+  static constexpr int per_lane = Width / 4;
+  using X = tensor::Left<16>[steps];
+
+  /// Weight and bias in the lane's columns.
+  float weight[per_lane];
+  float bias[HasBias ? per_lane : 1];
+
+  __device__ void load(const float* all_weights, const float* all_biases) {
+#pragma unroll
+    for (int i = 0; i < per_lane; i += 2) {
+      const int column = i / 2 * 8 + static_cast<int>(threadIdx.x) % 4 * 2;
+      cuda::load(all_weights + column, reinterpret_cast<float(&)[2]>(weight[i]));
+      if constexpr (HasBias) cuda::load(all_biases + column, reinterpret_cast<float(&)[2]>(bias[i]));
+    }
+  }
+
+  /// x to xhat w + b.
+  __device__ void apply(X& x, float epsilon) const {
+    constexpr float share = 1.0f / Width;
+    float mean[2]{};
+    if constexpr (Centred) {
+      // A product with ones has the sums of a row in all of its lanes.
+      constexpr std::uint32_t ones = 0x3f803f80;
+      tensor::Sums sums;
+#pragma unroll
+      for (int s = 0; s < steps; ++s) tensor::multiply_add(sums, x[s], tensor::Right<16>{{ones, ones}});
+      mean[0] = sums.value[0] * share;
+      mean[1] = sums.value[2] * share;
+    }
+    float inverse[2]{};
+#pragma unroll
+    for (int s = 0; s < steps; ++s) {
+#pragma unroll
+      for (int part = 0; part < 4; ++part) {
+#pragma unroll
+        for (int i = 0; i < 2; ++i) {
+          const float d = tensor::number_of(x[s].part[part], i) - mean[part % 2];
+          inverse[part % 2] += d * d;
+        }
+      }
+    }
+#pragma unroll
+    for (float& i : inverse) i = rsqrtf(lane_sum<4>(i) * share + epsilon);
+#pragma unroll
+    for (int s = 0; s < steps; ++s) {
+#pragma unroll
+      for (int part = 0; part < 4; ++part) {
+        float y[2];
+#pragma unroll
+        for (int i = 0; i < 2; ++i) {
+          const int column = 4 * s + part / 2 * 2 + i;
+          y[i] = (tensor::number_of(x[s].part[part], i) - mean[part % 2]) * inverse[part % 2] * weight[column] +
+                 (HasBias ? bias[HasBias ? column : 0] : 0.0f);
+        }
+        x[s].part[part] = tensor::pack(y[0], y[1]);
+      }
+    }
+  }
+};
+
+}  // namespace mad::cuda
