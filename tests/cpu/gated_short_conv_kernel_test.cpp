@@ -9,6 +9,7 @@
 
 using mad::Index;
 using mad::Shape;
+using mad::View;
 using mad::cpu::ShortConvSizes;
 using namespace mad::testing;
 
@@ -57,25 +58,33 @@ void check(const Shape& shape, const ShortConvSizes& sizes, double tolerance) {
   ShortConvNumbers draw(shape, sizes);
   const Index in = sizes.input_width + gap, out = sizes.channels / 3 + gap;
   const Numbers x = draw(shape.tokens() * in), weight = draw(sizes.channels * sizes.kernel);
-  const Numbers bias = draw(sizes.channels), d_gate = draw(shape.tokens() * out),
-                d_product = draw(shape.tokens() * out);
+  const Numbers bias = draw(sizes.channels), d_product = draw(shape.tokens() * out);
+  const Numbers first = draw(shape.tokens() * out), second = draw(shape.tokens() * out);
+  Numbers d_gate = first;
+  for (std::size_t i = 0; i < d_gate.size(); ++i) d_gate[i] *= second[i];
   const Convolution expected = convolve(shape, sizes, x, weight, bias, d_gate, d_product);
 
   const std::vector<T> x_t = rounded<T>(x), weight_t = rounded<T>(weight), bias_t = rounded<T>(bias);
   const std::vector<T> d_gate_t = rounded<T>(d_gate), d_product_t = rounded<T>(d_product);
-  std::vector<T> gate(d_gate.size(), T(7)), product(d_gate.size(), T(7)), d_x(x.size(), T(7)),
-      d_weight(weight.size(), T(1)), d_bias(bias.size(), T(1));
+  const std::vector<T> first_t = rounded<T>(first), second_t = rounded<T>(second);
+  std::vector<T> gate(d_gate.size(), T(7)), product(d_gate.size(), T(7));
   mad::cpu::Workspace workspace;
   mad::cpu::gated_short_conv_forward<Kernel, T>(shape, sizes, {x_t.data(), in}, weight_t.data(), bias_t.data(),
                                                 {gate.data(), out}, {product.data(), out}, workspace);
-  mad::cpu::gated_short_conv_backward<Kernel, T>(shape, sizes, {x_t.data(), in}, weight_t.data(), bias_t.data(),
-                                                 {d_gate_t.data(), out}, {d_product_t.data(), out}, {d_x.data(), in},
-                                                 d_weight.data(), d_bias.data(), workspace);
   CHECK(distance(gate, expected.gate) < tolerance);
   CHECK(distance(product, expected.product) < tolerance);
-  CHECK(distance(d_x, expected.d_x) < tolerance);
-  CHECK(distance(d_weight, expected.d_weight, 1) < tolerance);
-  CHECK(distance(d_bias, expected.d_bias, 1) < tolerance);
+
+  const auto check_backward = [&](const auto& rows) {
+    std::vector<T> d_x(x.size(), T(7)), d_weight(weight.size(), T(1)), d_bias(bias.size(), T(1));
+    mad::cpu::gated_short_conv_backward<Kernel, T>(shape, sizes, {x_t.data(), in}, weight_t.data(), bias_t.data(), rows,
+                                                   {d_product_t.data(), out}, {d_x.data(), in}, d_weight.data(),
+                                                   d_bias.data(), workspace);
+    CHECK(distance(d_x, expected.d_x) < tolerance);
+    CHECK(distance(d_weight, expected.d_weight, 1) < tolerance);
+    CHECK(distance(d_bias, expected.d_bias, 1) < tolerance);
+  };
+  check_backward(View<const T>{d_gate_t.data(), out});
+  check_backward(mad::cpu::detail::ProductOfRows<T>{{first_t.data(), out}, {second_t.data(), out}});
 }
 
 template <int Kernel>

@@ -1,6 +1,8 @@
 // Copyright 2026 The mad authors. SPDX-License-Identifier: Apache-2.0
+#include <mad/layers/hyena.hpp>
 #include <mad/ops/elementwise.hpp>
 #include <mad/ops/gated_short_conv.hpp>
+#include <mad/ops/linear.hpp>
 #include <mad/testing/check_layer.hpp>
 
 #include <catch.hpp>
@@ -33,8 +35,72 @@ struct Slices {
     return concat(slice(gate, 1, 2) * slice(product, 0, 2), slice(product, 3, 1));
   }
 };
+/// Both factors of the gate's gradient come from kernels.
+struct GatedMap {
+  static constexpr std::string_view name = "gated map";
+  static constexpr Value forward(Value x) {
+    const auto [gate, product] = gated_short_conv(x, x.width() * 2, 3, "conv");
+    return linear(gate * linear(product, gate.width(), "inside"), x.width(), "out");
+  }
+};
+/// One of them is the output's gradient.
+struct GatedOutput {
+  static constexpr std::string_view name = "gated output";
+  static constexpr Value forward(Value x) {
+    const auto [gate, product] = gated_short_conv(x, x.width(), 2, "conv");
+    return linear(product, x.width(), "inside") * gate;
+  }
+};
+/// The gradient has two parts.
+struct GateReadTwice {
+  static constexpr std::string_view name = "gate read twice";
+  static constexpr Value forward(Value x) {
+    const auto [gate, product] = gated_short_conv(x, x.width(), 2, "conv");
+    return linear(gate * linear(product, x.width(), "inside"), x.width(), "out") + gate;
+  }
+};
+/// Another value has the same gradient, so that the product is computed for it.
+struct SharedGradient {
+  static constexpr std::string_view name = "shared gradient";
+  static constexpr Value forward(Value x) {
+    const auto [gate, product] = gated_short_conv(x, x.width(), 2, "conv");
+    return linear((gate + x) * linear(product, x.width(), "inside"), x.width(), "out");
+  }
+};
+
+/// Operands of the gradient operation in a layer's graph.
+template <class L, int Width>
+int gradient_operands() {
+  using Low = Lowered<L, Width>;
+  for (int i = 0; i < Low::graph.size; ++i)
+    if (Low::graph.nodes[i].op == &ops::gated_short_conv_gradient_op) return Low::graph.nodes[i].operands;
+  return 0;
+}
+/// Live products of two values.
+template <class L, int Width>
+int products() {
+  using Low = Lowered<L, Width>;
+  int count = 0;
+  for (int i = 0; i < Low::graph.size; ++i)
+    count += Low::plan.schedule.live[i] && Low::graph.nodes[i].op == &ops::multiply_op;
+  return count;
+}
 
 }  // namespace
+
+TEST_CASE("a gate's gradient that is a product of stored values is left to the kernel that reads it") {
+  REQUIRE(check_layer<GatedMap, 3, PlannerProof::each_pass>());
+  REQUIRE(check_layer<GatedOutput, 3, PlannerProof::each_pass>());
+  REQUIRE(check_layer<GateReadTwice, 3, PlannerProof::each_pass>());
+  REQUIRE(check_layer<SharedGradient, 3, PlannerProof::each_pass>());
+  CHECK(gradient_operands<GatedMap, 3>() == 6);
+  CHECK(gradient_operands<GatedOutput, 3>() == 6);
+  CHECK(gradient_operands<Hyena, 8>() == 6);
+  CHECK(gradient_operands<GateReadTwice, 3>() == 5);
+  CHECK(gradient_operands<Both, 9>() == 5);  // one factor is computed where it is read
+  // Of the gate in the forward pass, and of its partner's gradient.
+  CHECK(products<GatedOutput, 3>() == 2);
+}
 
 TEST_CASE("gated short convolutions are proved") {
   REQUIRE(check_layer<Both, 9, PlannerProof::each_pass>());

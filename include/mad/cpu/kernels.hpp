@@ -154,10 +154,16 @@ struct Kernel<&ops::gated_short_conv_gradient_op> {
     constexpr int kernel = C::node.attribute[ops::short_conv::kernel];
     const auto d_gate = call.template in<0>();
     using T = std::remove_const_t<std::remove_pointer_t<decltype(d_gate.data)>>;
-    gated_short_conv_backward<kernel, T>(
-        call.shape(), {.channels = 3 * C::operand(0).width, .input_width = C::node.width, .kernel = kernel},
-        call.template in<2>(), call.template in<3>().data, call.template in<4>().data, d_gate, call.template in<1>(),
-        call.template out<0>(), call.template out<1>().data, call.template out<2>().data, call.workspace());
+    const auto run_with = [&](const auto& rows) {
+      gated_short_conv_backward<kernel, T>(
+          call.shape(), {.channels = 3 * C::operand(0).width, .input_width = C::node.width, .kernel = kernel},
+          call.template in<2>(), call.template in<3>().data, call.template in<4>().data, rows, call.template in<1>(),
+          call.template out<0>(), call.template out<1>().data, call.template out<2>().data, call.workspace());
+    };
+    if constexpr (C::has(5))
+      run_with(detail::ProductOfRows<T>{d_gate, call.template in<5>()});
+    else
+      run_with(View<const T>(d_gate));
   }
 };
 

@@ -160,6 +160,13 @@ public:
     return total_[id + index] < 0 ? zeros(graph_, n.domain, n.width) : adjoint(id + index);
   }
 
+  /// True for an output that devices may store in another type than its neighbours.
+  constexpr bool is_exact(int id) const {
+    const Node& n = graph_.nodes[id];
+    const bool further = n.op->kind == Kind::result;
+    const Operation* op = further ? graph_.nodes[n.operand[0]].op : n.op;
+    return ((op->exact_outputs >> (further ? n.attribute[0] : 0)) & 1u) != 0;
+  }
   /// True if a gradient for the node is wanted.
   constexpr bool wanted(int id) const { return wanted_[id]; }
 
@@ -327,14 +334,6 @@ private:
         break;
       }
     }
-  }
-
-  /// True for an output that devices may store in another type than its neighbours.
-  constexpr bool is_exact(int id) const {
-    const Node& n = graph_.nodes[id];
-    const bool further = n.op->kind == Kind::result;
-    const Operation* op = further ? graph_.nodes[n.operand[0]].op : n.op;
-    return ((op->exact_outputs >> (further ? n.attribute[0] : 0)) & 1u) != 0;
   }
 
   static constexpr bool takes_addend(const Node& n, const Node& addend) {

@@ -175,9 +175,10 @@ void gated_short_conv_forward(const Shape& shape, const ShortConvSizes& sizes, V
 
 /// Gradients of `gated_short_conv_forward`, which computes the factors again: `d_x` (tokens, input_width) is
 /// overwritten, with the sum over the tiled copies; `d_weight` (channels, 1, K) and `d_bias` (channels) are added to.
-template <int Kernel, class T>
+/// `d_gate` may be given as a `detail::ProductOfRows<T>`.
+template <int Kernel, class T, class Rows = View<const T>>
 void gated_short_conv_backward(const Shape& shape, const ShortConvSizes& sizes, View<const T> x, const T* weight,
-                               const T* bias, View<const T> d_gate, View<const T> d_product, View<T> d_x, T* d_weight,
+                               const T* bias, const Rows& d_gate, View<const T> d_product, View<T> d_x, T* d_weight,
                                T* d_bias, Workspace& workspace) {
   detail::check_gated_short_conv(sizes, Kernel);
   Workspace::Frame frame(workspace);

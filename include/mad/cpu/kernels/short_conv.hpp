@@ -80,11 +80,30 @@ void short_conv_columns(const Shape& shape, Index count, View<const T> x, const 
   }
 }
 
+/// Rows that lie nowhere in memory: the product of two values of as many columns.
+template <class T>
+struct ProductOfRows {
+  View<const T> first;
+  View<const T> second;
+
+  constexpr ProductOfRows columns_from(Index c) const { return {first.columns_from(c), second.columns_from(c)}; }
+};
+
+/// The \p count numbers of a row from a column on.
+template <class T>
+MAD_ALWAYS_INLINE inline auto load_columns(View<const T> rows, Index row, Index column, Index count) {
+  return Lanes<T>::load(rows.row(row) + column, count);
+}
+template <class T>
+MAD_ALWAYS_INLINE inline auto load_columns(const ProductOfRows<T>& rows, Index row, Index column, Index count) {
+  return Lanes<T>::mul(load_columns(rows.first, row, column, count), load_columns(rows.second, row, column, count));
+}
+
 /// Gradients of the columns above. Time runs backwards, so that one window of the output gradient serves both
 /// `dx[s] = sum_j w[j] dy[s+K-1-j]` and `dw[j] = sum_s x[s] dy[s+K-1-j]`. `d_taps` holds one more row: the bias.
-template <int Kernel, int Packets, class T>
+template <int Kernel, int Packets, class T, class Rows>
 void short_conv_columns_backward(const Shape& shape, Index count, View<const T> x, const T* taps, Index taps_stride,
-                                 View<const T> d_y, View<T> d_x, bool add_to_d_x, T* d_taps) {
+                                 const Rows& d_y, View<T> d_x, bool add_to_d_x, T* d_taps) {
   using L = Lanes<T>;
   using Packet = typename L::Packet;
   Packet tap[Packets * Kernel], d_tap[Packets * Kernel], d_bias[Packets];
@@ -110,7 +129,7 @@ void short_conv_columns_backward(const Shape& shape, Index count, View<const T> 
           const int j = Kernel - 1 - i;
           window[p * Kernel + j] = window[p * Kernel + j - 1];
         }
-        window[p * Kernel] = L::load(d_y.row(row) + p * L::size, lanes);
+        window[p * Kernel] = load_columns(d_y, row, p * L::size, lanes);
         const Packet input = L::load(x.row(row) + p * L::size, lanes);
         T* out = d_x.row(row) + p * L::size;
         Packet sum = add_to_d_x ? L::load(out, lanes) : L::zero();
@@ -153,9 +172,9 @@ void short_conv_column(const Shape& shape, Index kernel, Index count, View<const
   }
 }
 
-template <class T>
+template <class T, class Rows>
 void short_conv_column_backward(const Shape& shape, Index kernel, Index count, View<const T> x, const T* taps,
-                                Index taps_stride, View<const T> d_y, View<T> d_x, bool add_to_d_x, T* d_taps) {
+                                Index taps_stride, const Rows& d_y, View<T> d_x, bool add_to_d_x, T* d_taps) {
   using L = Lanes<T>;
   using Packet = typename L::Packet;
   for (Index b = 0; b < shape.batch; ++b) {
@@ -163,7 +182,8 @@ void short_conv_column_backward(const Shape& shape, Index kernel, Index count, V
       const Index row = b * shape.length + s;
       Packet sum = add_to_d_x ? L::load(d_x.row(row), count) : L::zero();
       for (Index j = std::max<Index>(0, s + kernel - shape.length); j < kernel; ++j) {
-        sum = L::mul_add(L::load(taps + j * taps_stride, count), L::load(d_y.row(row + kernel - 1 - j), count), sum);
+        sum =
+            L::mul_add(L::load(taps + j * taps_stride, count), load_columns(d_y, row + kernel - 1 - j, 0, count), sum);
       }
       L::store(d_x.row(row), sum, count);
     }
@@ -174,7 +194,7 @@ void short_conv_column_backward(const Shape& shape, Index kernel, Index count, V
     for (Index b = 0; b < shape.batch; ++b) {
       for (Index t = std::max<Index>(0, lag); t < shape.length; ++t) {
         const Index row = b * shape.length + t;
-        const Packet gradient = L::load(d_y.row(row), count);
+        const Packet gradient = load_columns(d_y, row, 0, count);
         sum = j < kernel ? L::mul_add(L::load(x.row(row - lag), count), gradient, sum) : L::add(sum, gradient);
       }
     }
@@ -215,10 +235,11 @@ void short_conv_channels(const Shape& shape, const ShortConvSizes& sizes, Index 
   }
 }
 
-/// Their gradients: `d_x` is overwritten by the first channel that reads a column, the others add to it.
-template <int Kernel, class T>
+/// Their gradients: `d_x` is overwritten by the first channel that reads a column, the others add to it. `d_y` is a
+/// `View<const T>` or a `ProductOfRows<T>`.
+template <int Kernel, class T, class Rows>
 void short_conv_channels_backward(const Shape& shape, const ShortConvSizes& sizes, Index channels, View<const T> x,
-                                  const T* taps, View<const T> d_y, View<T> d_x, T* d_taps) {
+                                  const T* taps, const Rows& d_y, View<T> d_x, T* d_taps) {
   const Index padded = sizes.channels;
   constexpr int packets = Kernel == 0 ? 1 : std::clamp((Lanes<T>::registers - 3) / (3 * Kernel + 1), 1, 4);
   for (Index group = 0; group < channels; group += sizes.input_width) {

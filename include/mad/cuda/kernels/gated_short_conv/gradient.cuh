@@ -51,12 +51,12 @@ struct Cut {
   static constexpr int strips = threads / lanes;
 };
 
-/// What a warp of `backward` has on its way to it: rows of each place of x, gate and product. A lane fetches a piece of
-/// one row each, Piece numbers, while the warp works on as many rows. Those of all warps fit into the shared memory of
-/// any device.
-template <class C, class T, int Piece>
+/// What a warp of `backward` has on its way to it: rows of each place of x, gate and product, and with Factor of what
+/// each gate's gradient is to be multiplied with. A lane fetches a piece of one row each, Piece numbers, while the warp
+/// works on as many rows. Those of all warps fit into the shared memory of any device.
+template <class C, class T, int Piece, bool Factor>
 struct Ahead {
-  static constexpr int sources = C::places + 2 * C::gates;
+  static constexpr int sources = C::places + (Factor ? 3 : 2) * C::gates;
   static constexpr int piece = Piece;
   static constexpr int columns = 32 * C::columns;
   static constexpr int pieces = columns / Piece;  ///< of a row
@@ -65,19 +65,19 @@ struct Ahead {
   alignas(16) T value[2][sources][rows][columns];
 };
 
-/// du_0 = d_gate,  du_1 = d_product u_2,  du_2 = d_product u_1;
+/// du_0 = d_gate, times factor if there is one,  du_1 = d_product u_2,  du_2 = d_product u_1;
 /// dx[s,i] = sum over c = i mod Width, j of w[c,j] du[s+(K-1)-j, c]; and the sums over the block's strips
 /// dw[c,j] = sum_t x[t-(K-1)+j, c mod Width] du[t,c], db[c] = sum_t du[t,c], written to
 /// partial (blocks, 3 Inner (K + 1)). Grid: (strips, columns).
 ///
 /// A token's du goes to the sums and to the K rows of dx that it takes part in, of which one is complete then: no du is
 /// kept.
-template <class C, class T, int Piece>
+template <class C, class T, int Piece, bool Factor>
 __global__ void __launch_bounds__(C::threads, 1)
-    backward(const T* d_gate, std::size_t d_gate_stride, const T* d_product, std::size_t d_product_stride, const T* x,
-             std::size_t x_stride, const float* weight, const float* bias, T* dx, std::size_t dx_stride, float* partial,
-             const Strips strips) {
-  using Ahead = Ahead<C, T, Piece>;
+    backward(const T* d_gate, std::size_t d_gate_stride, const T* factor, std::size_t factor_stride, const T* d_product,
+             std::size_t d_product_stride, const T* x, std::size_t x_stride, const float* weight, const float* bias,
+             T* dx, std::size_t dx_stride, float* partial, const Strips strips) {
+  using Ahead = Ahead<C, T, Piece, Factor>;
   constexpr int n = C::columns;
   constexpr int taps = C::taps;
   constexpr int gates = C::gates;
@@ -108,6 +108,7 @@ __global__ void __launch_bounds__(C::threads, 1)
     const auto place = [&](int q) { return (round * gates + q) % places * C::period; };
     const T* x_from = x + (row + piece_row) * x_stride + piece_column;
     const T* gate_from = d_gate + (row + piece_row) * d_gate_stride + first_gate + piece_column;
+    const T* factor_from = factor + (row + piece_row) * factor_stride + first_gate + piece_column;
     const T* product_from = d_product + (row + piece_row) * d_product_stride + first_gate + piece_column;
     int fetched = piece_row;
     const auto fetch = [&](int half) {
@@ -118,12 +119,16 @@ __global__ void __launch_bounds__(C::threads, 1)
         for (int k = 0; k < gates; ++k) {
           copy_async<Piece>(&memory.value[half][places + k][piece_row][piece], gate_from + k * C::period);
           copy_async<Piece>(&memory.value[half][places + gates + k][piece_row][piece], product_from + k * C::period);
+          if constexpr (Factor)
+            copy_async<Piece>(&memory.value[half][places + 2 * gates + k][piece_row][piece],
+                              factor_from + k * C::period);
         }
       }
       commit_copies();
       fetched += Ahead::rows;
       x_from += Ahead::rows * x_stride;
       gate_from += Ahead::rows * d_gate_stride;
+      if constexpr (Factor) factor_from += Ahead::rows * factor_stride;
       product_from += Ahead::rows * d_product_stride;
     };
     fetch(0);
@@ -184,6 +189,12 @@ __global__ void __launch_bounds__(C::threads, 1)
         float product[n];
         widen<T>(next(places + k), du[0][k]);
         widen<T>(next(places + gates + k), product);
+        if constexpr (Factor) {
+          float other[n];
+          widen<T>(next(places + 2 * gates + k), other);
+#pragma unroll
+          for (int c = 0; c < n; ++c) du[0][k][c] *= other[c];
+        }
 #pragma unroll
         for (int c = 0; c < n; ++c) {
           float u[2];
