@@ -22,6 +22,18 @@ __device__ inline void copy_async(T* shared, const T* global) {
     *reinterpret_cast<Chunk<T, N>*>(shared) = *reinterpret_cast<const Chunk<T, N>*>(global);
 }
 
+/// The same for rows whose next pieces other warps copy: has memory give the second-level cache 256 bytes at once.
+template <int N, class T>
+__device__ inline void copy_async_beside_others(T* shared, const T* global) {
+  if constexpr (N * sizeof(T) == 16)
+    asm volatile("cp.async.cg.shared.global.L2::256B [%0], [%1], 16;"
+                 :
+                 : "r"(static_cast<std::uint32_t>(__cvta_generic_to_shared(shared))), "l"(global)
+                 : "memory");
+  else
+    copy_async<N>(shared, global);
+}
+
 /// Copies 16 bytes between places that are constant numbers of bytes behind the pointers: several copies share these.
 template <int Behind, int BehindGlobal, class T>
 __device__ inline void copy_async_behind(T* shared, const T* global) {

@@ -113,15 +113,16 @@ __global__ void __launch_bounds__(C::threads, 1)
     int fetched = piece_row;
     const auto fetch = [&](int half) {
       if (piece_row < Ahead::rows && fetched < end && piece_column < C::period) {
+        const auto copy = [&](int source, const T* from) {
+          copy_async_beside_others<Piece>(&memory.value[half][source][piece_row][piece], from);
+        };
 #pragma unroll
-        for (int q = 0; q < places; ++q) copy_async<Piece>(&memory.value[half][q][piece_row][piece], x_from + place(q));
+        for (int q = 0; q < places; ++q) copy(q, x_from + place(q));
 #pragma unroll
         for (int k = 0; k < gates; ++k) {
-          copy_async<Piece>(&memory.value[half][places + k][piece_row][piece], gate_from + k * C::period);
-          copy_async<Piece>(&memory.value[half][places + gates + k][piece_row][piece], product_from + k * C::period);
-          if constexpr (Factor)
-            copy_async<Piece>(&memory.value[half][places + 2 * gates + k][piece_row][piece],
-                              factor_from + k * C::period);
+          copy(places + k, gate_from + k * C::period);
+          copy(places + gates + k, product_from + k * C::period);
+          if constexpr (Factor) copy(places + 2 * gates + k, factor_from + k * C::period);
         }
       }
       commit_copies();
