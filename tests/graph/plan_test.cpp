@@ -64,7 +64,7 @@ TEST_CASE("Every value of the layers is found where it is read") {
   check_plans<Attention<AttentionOptions{.heads = 4, .kv_heads = 2}>, 16>();
   check_plans<Hyena, 4>();
   check_plans<Hyena, 4>(save_kernels);
-  check_plans<Hyena, 4>(save_kernels | save_operands);
+  check_plans<Hyena, 4>(save_kernels | save_operands | stored_factors);
   check_plans<HyenaLayer<HyenaOptions{.order = 3, .filter = {.normalized = true, .window_learning_rate = 1}}>, 4>();
   check_plans<Mamba, 4>();
   check_plans<Mlp, 4>();

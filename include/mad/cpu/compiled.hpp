@@ -79,7 +79,6 @@ MAD_SHARED_FUNCTION(detail::conv_filter_gradients<float>);
 MAD_SHARED_FUNCTION(detail::toeplitz_multiply<float>);
 MAD_SHARED_FUNCTION(gated_short_conv_forward<3, float>);
 MAD_SHARED_FUNCTION(gated_short_conv_backward<3, float>);
-MAD_SHARED_FUNCTION(gated_short_conv_backward<3, float, detail::ProductOfRows<float>>);
 MAD_SHARED_FUNCTION(short_conv_forward<3, float>);
 MAD_SHARED_FUNCTION(short_conv_backward<3, float>);
 

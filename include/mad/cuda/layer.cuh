@@ -11,8 +11,9 @@
 
 namespace mad::cuda {
 
-/// With room for what is computed aside, and nothing computed again that takes a kernel of its own or lies in memory.
-inline constexpr unsigned device_passes = all_passes | room_aside | save_kernels | save_operands;
+/// With room for what is computed aside, nothing computed again that takes a kernel of its own or lies in memory, and
+/// no products in memory that whoever reads them can form.
+inline constexpr unsigned device_passes = all_passes | room_aside | save_kernels | save_operands | stored_factors;
 
 /// A layer as the device runs it at a precision. Channel mixers, with the norm in front, are one kernel where there are
 /// tensor cores for it; other layers are the same at all precisions, so that they are planned once.

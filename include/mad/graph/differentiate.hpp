@@ -121,7 +121,9 @@ struct Recomputation {
 /// Builds the backward half of a graph. Adjoint rules of operations see it through `node`, `forward`, `adjoint`, `add`.
 class Differentiator {
 public:
-  constexpr Differentiator(Graph& graph, Recomputation again) : graph_(graph), again_(again) {
+  /// With \p factors, kernels that can multiply get the factors of a gradient instead of it.
+  constexpr Differentiator(Graph& graph, Recomputation again, bool factors)
+      : graph_(graph), again_(again), factors_(factors) {
     for (int i = 0; i < Graph::capacity; ++i) total_[i] = clone_[i] = -1;
   }
 
@@ -159,6 +161,9 @@ public:
     const Node& n = graph_.nodes[id + index];
     return total_[id + index] < 0 ? zeros(graph_, n.domain, n.width) : adjoint(id + index);
   }
+
+  /// True if a kernel that can multiply is to get the factors of a gradient, where they lie in memory anyhow.
+  constexpr bool gives_factors() const { return factors_; }
 
   /// True for an output that devices may store in another type than its neighbours.
   constexpr bool is_exact(int id) const {
@@ -363,6 +368,7 @@ private:
 
   Graph& graph_;
   Recomputation again_;
+  bool factors_;
   bool wanted_[Graph::capacity]{};
   int total_[Graph::capacity]{};
   int clone_[Graph::capacity]{};

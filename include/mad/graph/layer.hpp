@@ -69,10 +69,12 @@ constexpr Graph build_graph(unsigned passes) {
   if (kind != Kind::elementwise && kind != Kind::opaque) y = ops::make(g, ops::copy_op, y.domain(), y.width(), y);
   g.output = y.id;
   if (g.fault == Fault::none) {
-    Differentiator d(g, {.cheap = (passes & recompute) != 0,
-                         .but_kernels = (passes & save_kernels) != 0,
-                         .but_operands = (passes & save_operands) != 0,
-                         .inside_mixers = (passes & channel_mixers) != 0});
+    Differentiator d(g,
+                     {.cheap = (passes & recompute) != 0,
+                      .but_kernels = (passes & save_kernels) != 0,
+                      .but_operands = (passes & save_operands) != 0,
+                      .inside_mixers = (passes & channel_mixers) != 0},
+                     (passes & stored_factors) != 0);
     d.run();
     if (g.fault == Fault::none) {
       const Node& dx = g.nodes[g.input_gradient >= 0 ? g.input_gradient : 0];

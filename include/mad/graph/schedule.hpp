@@ -30,6 +30,9 @@ inline constexpr unsigned channel_mixers = 128;
 inline constexpr unsigned save_operands = 256;
 /// A channel mixer's step takes in the norm that its input is.
 inline constexpr unsigned mixer_norms = 512;
+/// A gradient that is the product of two values that lie in memory anyhow is multiplied by the kernel that reads it,
+/// where that one can: for a device that waits for memory rather than for arithmetic.
+inline constexpr unsigned stored_factors = 1024;
 
 /// The parts of a training step. Values that do not depend on the data are computed once per step, before the first
 /// micro-batch; their gradients are summed over all micro-batches and carried on once per step, after the last.

@@ -38,8 +38,8 @@ constexpr bool is_gate_factor(const Differentiator& d, const Node& d_gate, int f
 //   u[t,c] = b[c] + sum_j w[c,j] x[t-(K-1)+j, c mod W],   gate = u_0,  product = u_1 u_2 with u = [u_0, u_1, u_2]
 //   du_0 = d_gate,  du_1 = d_product u_2,  du_2 = d_product u_1;   dx, dw, db of du as for the short convolution
 //
-// Where the gate is multiplied with z, d_gate is dy z. If both lie in memory anyhow, the kernel reads them and
-// multiplies: d_gate need not be written and read.
+// Where the gate is multiplied with z, d_gate is dy z. If both lie in memory anyhow, the kernel can read them and
+// multiply: d_gate need not be written and read.
 constexpr void gated_short_conv_adjoint(Differentiator& d, int node) {
   const Node n = d.node(node);
   Graph& g = *d.adjoint(node).graph;
@@ -50,8 +50,8 @@ constexpr void gated_short_conv_adjoint(Differentiator& d, int node) {
   const Value x = d.operand(node, 0);
   const int width = g.nodes[n.operand[0]].width;
   const Node of = d_gate.node();
-  const bool in_factors =
-      of.op == &multiply_op && is_gate_factor(d, of, of.operand[0]) && is_gate_factor(d, of, of.operand[1]);
+  const bool in_factors = d.gives_factors() && of.op == &multiply_op && is_gate_factor(d, of, of.operand[0]) &&
+                          is_gate_factor(d, of, of.operand[1]);
   const Value dx = in_factors
                        ? make(g, gated_short_conv_gradient_op, n.domain, width, Value{&g, of.operand[0]}, d_product, x,
                               weight, bias, Value{&g, of.operand[1]})
