@@ -7,6 +7,7 @@
 #include <mad/cuda/device/queue.hpp>
 #include <mad/cuda/products/small_product.cuh>
 
+#include <algorithm>
 #include <cstdint>
 #include <string>
 #include <type_traits>
@@ -146,11 +147,14 @@ void matrix_product(Queue& queue, Index rows, Index columns, Index inner, Factor
   const Untyped result{c, out, c_stride};
   const Untyped addend{added.addend, out, added.stride};
   if constexpr (std::is_same_v<In, float> && std::is_same_v<Out, float>) {
-    const auto step = [](const Factor<float>& f) { return f.transposed ? Index{1} : f.stride; };
-    const auto step_across = [](const Factor<float>& f) { return f.transposed ? f.stride : Index{1}; };
-    if (is_small_product(rows, columns, inner))
-      return small_product(queue, rows, columns, inner, {a.data, step(a), step_across(a)},
-                           {b.data, step(b), step_across(b)}, {c, c_stride, added.addend, added.stride, added.bias});
+    if (is_small_product(rows, columns, inner, std::max(a.stride, b.stride))) {
+      const auto small = [](const Factor<float>& f) {
+        const auto stride = static_cast<unsigned>(f.stride);
+        return f.transposed ? SmallFactor{f.data, 1, stride} : SmallFactor{f.data, stride, 1};
+      };
+      return small_product(queue, rows, columns, inner, small(a), small(b),
+                           {c, c_stride, added.addend, added.stride, added.bias});
+    }
   }
   product_detail::multiply(queue, rows, columns, inner, left, right, result, addend, added.bias);
 }
