@@ -69,6 +69,12 @@ __device__ inline void pin(Sums (&sums)[Count]) {
     asm volatile("" : "+f"(sums[i].value[0]), "+f"(sums[i].value[1]), "+f"(sums[i].value[2]), "+f"(sums[i].value[3]));
 }
 template <int Count>
+__device__ inline void pin(Left<16> (&rows)[Count]) {
+#pragma unroll
+  for (int i = 0; i < Count; ++i)
+    asm volatile("" : "+r"(rows[i].part[0]), "+r"(rows[i].part[1]), "+r"(rows[i].part[2]), "+r"(rows[i].part[3]));
+}
+template <int Count>
 __device__ inline void pin(std::uint32_t (&words)[Count][2]) {
 #pragma unroll
   for (int i = 0; i < Count; ++i) asm volatile("" : "+r"(words[i][0]), "+r"(words[i][1]));

@@ -175,6 +175,7 @@ __device__ void compute(const Block& block, const Products& of) {
           if (t * 8 < columns) shift[t] = *reinterpret_cast<const std::uint32_t*>(bias + first + t * 8 + lane % 4 * 2);
       tensor::wait_for_products();
       tensor::pin(sums);
+      tensor::pin(x);
       // What is on its way out from here has been read; the first time, the norm of the rows has been as well.
       if (sends) wait_for_boxes_to_be_read();
       if (sends && i == 0) block.rows_free(block.own).arrive();
