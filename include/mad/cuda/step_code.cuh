@@ -24,11 +24,15 @@ namespace mad::cuda {
 template <class P>
 struct StepCode {
   void (*run)(const Context<P>& context, const Place* places);
+  /// Computes a product at once with the one that was put off last, of whose result it is made; false, and nothing has
+  /// happened, where that cannot be. Null for what never can.
+  bool (*follow)(const Context<P>& context, const Place* places);
   const Place* places;  ///< of what is read, then of what is written
   int reads;
   int writes;
-  bool aside;     ///< nothing in its phase waits for it
-  bool puts_off;  ///< a matrix product that may be put off and joins others, unless it is aside
+  bool aside;         ///< nothing in its phase waits for it
+  bool puts_off;      ///< a matrix product that may be put off and joins others, unless it is aside
+  bool does_nothing;  ///< a concatenation whose parts are in place
 };
 
 namespace step_detail {
@@ -58,6 +62,27 @@ template <class Code>
 constexpr bool puts_off() {
   if constexpr (requires { Kernel<Code::form.node.op>::template puts_off<typename Code::C>(); })
     return Kernel<Code::form.node.op>::template puts_off<typename Code::C>();
+  else
+    return false;
+}
+
+/// How a step follows the product that was put off last (put_off_products.cuh), or null.
+template <class Code, class P>
+constexpr auto follow() {
+  bool (*found)(const Context<P>&, const Place*) = nullptr;
+  if constexpr (requires { Kernel<Code::form.node.op>::template follows<typename Code::C>(); })
+    if constexpr (Kernel<Code::form.node.op>::template follows<typename Code::C>())
+      found = [](const Context<P>& context, const Place* at) {
+        return Kernel<Code::form.node.op>::follow(typename Code::C{context, at});
+      };
+  return found;
+}
+
+/// True if a kernel says that there is nothing to do where values lie as they do.
+template <class Code>
+constexpr bool does_nothing() {
+  if constexpr (requires { Kernel<Code::form.node.op>::template does_nothing<typename Code::C>(Code::places.at); })
+    return Kernel<Code::form.node.op>::template does_nothing<typename Code::C>(Code::places.at);
   else
     return false;
 }
@@ -126,11 +151,13 @@ constexpr StepCode<P> step_code() {
   // Forms compare operations by their names, which nothing keeps from being given twice.
   using Shared = std::conditional_t<Own::Code::form.has_operation_of(Equal::Code::form), Equal, Own>;
   return {&Shared::Code::run,
+          follow<typename Shared::Code, P>(),
           Own::Code::places.at,
           Own::Code::reads,
           Own::Code::writes,
           Low::steps.runs_aside[StepIndex],
-          puts_off<typename Shared::Code>()};
+          puts_off<typename Shared::Code>(),
+          does_nothing<typename Own::Code>()};
 }
 
 template <class Low, class P, class Indices = std::make_integer_sequence<int, Low::plan.schedule.step_count>>
@@ -163,6 +190,8 @@ struct PendingStep {
   bool puts_off() const { return step.puts_off && !step.aside; }
   /// True if it must come behind products that were put off.
   bool needs_products() const { return !puts_off() && cuda::needs_products(context, read(), written()); }
+  /// Computes it at once with the product that was put off last if it can be.
+  bool follow() const { return step.follow != nullptr && !step.aside && step.follow(context, step.places); }
   void run() const {
     if (needs_products()) context.queue->start_products();
     context.queue->release();
@@ -192,22 +221,25 @@ bool order_matters(const PendingStep<P>& a, const PendingStep<P>& b) {
   return meet(a.written(), b.read()) || meet(a.read(), b.written()) || meet(a.written(), b.written());
 }
 
-/// Before step `next` starts what was put off: puts off what may come before it of the products behind it, too.
+/// Before step `next` starts what was put off: puts off what may come before it of the products behind it, too. One
+/// that is made of the result of what was put off is computed with it if it may come before all steps that do anything.
 template <class P>
 void bring_products_forward(const Context<P>& context, const StepCode<P>* code, int next, int end,
                             std::vector<bool>& done) {
   for (int s = next + 1; s < end; ++s) {
     const PendingStep<P> product{context, code[s]};
-    if (done[static_cast<std::size_t>(s)] || !product.puts_off() || product.must_wait_for() >= 0 ||
-        cuda::needs_products(context, product.read(), product.written()))
+    const bool may_follow = product.step.follow != nullptr && !product.step.aside;
+    if (done[static_cast<std::size_t>(s)] || !(product.puts_off() || may_follow) || product.must_wait_for() >= 0)
       continue;
+    const bool follows = cuda::needs_products(context, product.read(), product.written());
+    if (follows ? !may_follow : !product.puts_off()) continue;
     bool comes_before = true;
     for (int other = next; other < s; ++other)
-      comes_before = comes_before && (done[static_cast<std::size_t>(other)] ||
+      comes_before = comes_before && (done[static_cast<std::size_t>(other)] || (follows && code[other].does_nothing) ||
                                       !order_matters(PendingStep<P>{context, code[other]}, product));
     if (!comes_before) continue;
-    product.run();
-    done[static_cast<std::size_t>(s)] = true;
+    if (!follows) product.run();
+    done[static_cast<std::size_t>(s)] = !follows || product.follow();
   }
 }
 
@@ -296,6 +328,7 @@ void run_phase(const Context<P>& context) {
     step.wait();
     if (now) start_epilogue<Low>(context, s, end);
     if (now) pending = false;
+    if (step.follow()) continue;
     if (step.needs_products()) step_detail::bring_products_forward(context, code, s, end, done);
     step.run();
     if (s == last_aside) context.queue->start_deferred();

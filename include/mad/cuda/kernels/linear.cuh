@@ -56,11 +56,12 @@ constexpr bool may_be_put_off() {
          std::is_same_v<typename C::template Out<0>, BFloat16> && C::template is_parameter<1>();
 }
 
-/// Puts y = x W + bias + addend off if it can be; else all that was put off has started. W is stored (inner, columns)
-/// with \p in_out, or else (columns, inner).
+/// y = x W + bias + addend of call's first two operands as data. W is stored (inner, columns) with \p in_out, or else
+/// (columns, inner).
 template <class C>
-bool put_off(const C& call, int inner, int columns, bool in_out, View<const BFloat16> x, const BFloat16* bias,
-             View<const BFloat16> addend) {
+GroupedProduct product_of(const C& call, int inner, int columns, bool in_out, const BFloat16* bias,
+                          View<const BFloat16> addend) {
+  const View<const BFloat16> x = call.template in<0>();
   GroupedProduct p;
   GroupedProduct::Term& term = p.term.front();
   term.x = x.data;
@@ -75,7 +76,7 @@ bool put_off(const C& call, int inner, int columns, bool in_out, View<const BFlo
   p.addend = addend.data;
   p.addend_stride = static_cast<std::size_t>(addend.stride);
   p.bias = bias;
-  return mad::cuda::put_off(call.queue(), call.rows(), p);
+  return p;
 }
 
 }  // namespace linear_detail
@@ -138,9 +139,23 @@ struct Kernel<&ops::linear_op> {
   }
   template <int Operands, class C>
   static constexpr bool puts_off() {
-    bool all = linear_detail::may_be_put_off<C>() && !is_by_rows<Operands, C>();
-    if constexpr (Operands > 2) all = all && C::template is_parameter<2>();
-    return all;
+    return is_product<Operands, C>() && !is_by_rows<Operands, C>();
+  }
+  template <class C>
+  static constexpr bool follows() {
+    return follows<C::node.operands, C>();
+  }
+  template <int Operands, class C>
+  static constexpr bool follows() {
+    return is_product<Operands, C>() && C::operand(0).width <= low_rank_detail::most_middle;
+  }
+  template <class C>
+  static bool follow(const C& call) {
+    return follow_with<C::node.operands>(call, View<const BFloat16>{});
+  }
+  template <int Operands, class C>
+  static bool follow_with(const C& call, View<const BFloat16> addend) {
+    return mad::cuda::follow(call.queue(), call.rows(), product<Operands>(call, addend));
   }
   template <class C>
   static void run(const C& call) {
@@ -165,11 +180,25 @@ struct Kernel<&ops::linear_op> {
         return few_inputs::run(call, weight, bias);
     }
     if constexpr (puts_off<Operands, C>())
-      if (linear_detail::put_off(call, C::operand(0).width, C::node.width, linear_detail::in_out<C>(),
-                                 call.template in<0>(), bias, addend))
-        return;
+      if (put_off(call.queue(), call.rows(), product<Operands>(call, addend))) return;
     linear_forward<T, U>(call.queue(), call.rows(), C::operand(0).width, C::node.width, call.template in<0>(),
                          linear_detail::in_type<1, T>(call), bias, addend, call.out(), linear_detail::in_out<C>());
+  }
+
+private:
+  /// True for a product of bfloat16 rows and parameters.
+  template <int Operands, class C>
+  static constexpr bool is_product() {
+    bool all = linear_detail::may_be_put_off<C>();
+    if constexpr (Operands > 2) all = all && C::template is_parameter<2>();
+    return all;
+  }
+  template <int Operands, class C>
+  static GroupedProduct product(const C& call, View<const BFloat16> addend) {
+    const BFloat16* bias = nullptr;
+    if constexpr (Operands > 2) bias = call.template factor<2>();
+    return linear_detail::product_of(call, C::operand(0).width, C::node.width, linear_detail::in_out<C>(), bias,
+                                     addend);
   }
 };
 
@@ -178,6 +207,15 @@ struct Kernel<&ops::linear_sum_op> {
   template <class C>
   static constexpr bool puts_off() {
     return Kernel<&ops::linear_op>::puts_off<C::node.operands - 1, C>();
+  }
+  template <class C>
+  static constexpr bool follows() {
+    return Kernel<&ops::linear_op>::follows<C::node.operands - 1, C>();
+  }
+  template <class C>
+  static bool follow(const C& call) {
+    constexpr int last = C::node.operands - 1;
+    return Kernel<&ops::linear_op>::follow_with<last>(call, call.template in<last>());
   }
   template <class C>
   static void run(const C& call) {
@@ -194,21 +232,40 @@ struct Kernel<&ops::linear_input_gradient_op> {
     return linear_detail::may_be_put_off<C>();
   }
   template <class C>
+  static constexpr bool follows() {
+    return puts_off<C>() && C::operand(0).width <= low_rank_detail::most_middle;
+  }
+  template <class C>
+  static bool follow(const C& call) {
+    return mad::cuda::follow(call.queue(), call.rows(), product(call));
+  }
+  template <class C>
   static void run(const C& call) {
     using T = typename C::template In<0>;
     using U = typename C::template Out<0>;
-    View<const U> addend;
+    if constexpr (puts_off<C>())
+      if (put_off(call.queue(), call.rows(), product(call))) return;
+    linear_input_gradient<T, U>(call.queue(), call.rows(), C::node.width, C::operand(0).width, call.template in<0>(),
+                                linear_detail::in_type<1, T>(call), addend(call), call.out(),
+                                linear_detail::in_out<C>());
+  }
+
+private:
+  template <class C>
+  static auto addend(const C& call) {
+    using U = typename C::template Out<0>;
+    View<const U> rows;
     if constexpr (C::has(2)) {
       static_assert(std::is_same_v<typename C::template In<2>, U>);
-      addend = call.template in<2>();
+      rows = call.template in<2>();
     }
-    // dx = dy W: a weight that is stored (out, in) has its summands in rows.
-    if constexpr (puts_off<C>())
-      if (linear_detail::put_off(call, C::operand(0).width, C::node.width, !linear_detail::in_out<C>(),
-                                 call.template in<0>(), nullptr, addend))
-        return;
-    linear_input_gradient<T, U>(call.queue(), call.rows(), C::node.width, C::operand(0).width, call.template in<0>(),
-                                linear_detail::in_type<1, T>(call), addend, call.out(), linear_detail::in_out<C>());
+    return rows;
+  }
+  /// dx = dy W: a weight that is stored (out, in) has its summands in rows.
+  template <class C>
+  static GroupedProduct product(const C& call) {
+    return linear_detail::product_of(call, C::operand(0).width, C::node.width, !linear_detail::in_out<C>(), nullptr,
+                                     addend(call));
   }
 };
 

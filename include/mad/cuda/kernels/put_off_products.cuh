@@ -1,11 +1,13 @@
 // Copyright 2026 The mad authors. SPDX-License-Identifier: Apache-2.0
 /// \file
 /// Matrix products of a layer that come one after the other are noted, and computed together when a step comes that
-/// has to do with what they read and write. One that adds to the result of another becomes a further term of it. So is
-/// a norm, for the products of it that may come next.
+/// has to do with what they read and write. One that adds to the result of another becomes a further term of it. One
+/// that is put off alone and has few columns is computed with the product that reads them (low_rank_product.cuh). A norm
+/// is put off for the products of it that may come next (normed_products.cuh).
 #pragma once
 
 #include <mad/cuda/call/context.hpp>
+#include <mad/cuda/products/low_rank_product.cuh>
 #include <mad/cuda/products/matrix_product.cuh>
 #include <mad/cuda/products/normed_products.cuh>
 #include <mad/cuda/products/product_group.cuh>
@@ -164,6 +166,34 @@ inline bool put_off(Queue& queue, Index rows, const GroupedProduct& p) {
     queue.start_products();
     products.push_back(p);
   }
+  return true;
+}
+
+/// Starts a product of one term in one kernel with the only one that is put off, of whose few columns it is made. False
+/// where that cannot be: then nothing has happened. Those that are not wide are left to groups, which others may join.
+inline bool follow(Queue& queue, Index rows, const GroupedProduct& p) {
+  using put_off_detail::Columns;
+  PutOffProducts* put_off = queue.put_off();
+  if (put_off == nullptr || put_off->norm || put_off->products.size() != 1 || put_off->rows != rows || rows == 0)
+    return false;
+  const GroupedProduct& known = put_off->products.front();
+  if (std::max(known.term.front().inner, p.columns) <= product_group_detail::widest) return false;
+  if (!takes(p) || !takes_low_rank(known, p)) return false;
+  const GroupedProduct::Term& x = known.term.front();
+  const GroupedProduct::Term& z = p.term.front();
+  const Columns result = put_off_detail::result_of(p);
+  const Columns middle = put_off_detail::result_of(known);
+  const auto meets = [rows](const Columns& a, const Columns& b) { return put_off_detail::meet(a, b, rows); };
+  if (meets(result, middle) || meets(result, {z.x, z.x_stride, z.inner}) || meets(result, {x.x, x.x_stride, x.inner}) ||
+      meets(middle, {x.x, x.x_stride, x.inner}) || meets(middle, {p.addend, p.addend_stride, p.columns}))
+    return false;
+  // The addend's rows are those of y, or elsewhere.
+  if (p.addend != nullptr && (p.addend != p.y || p.addend_stride != p.y_stride) &&
+      meets(result, {p.addend, p.addend_stride, p.columns}))
+    return false;
+  queue.release();
+  multiply_low_rank(queue, known, p, rows);
+  put_off->products.clear();
   return true;
 }
 

@@ -151,6 +151,21 @@ struct Kernel<&ops::sum_op> {
 
 template <>
 struct Kernel<&ops::concat_op> {
+  /// True if all parts lie where they belong.
+  template <class C>
+  static constexpr bool does_nothing(const Place* places) {
+    const Place& to = places[C::node.operands];
+    Index column = to.column;
+    bool all = true;
+    for (int k = 0; k < C::node.operands; ++k) {
+      const Place& part = places[k];
+      all = all && part.space == to.space && part.domain == to.domain && part.before == to.before &&
+            part.column == column && part.row_bytes == to.row_bytes && !part.is_parameter() &&
+            part.space != Space::prepared && part.space != Space::registers;
+      column += C::operand(k).width * (to.stride > 0 ? to.row_bytes / to.stride : 0);
+    }
+    return all;
+  }
   template <class C>
   static void run(const C& call) {
     parts(call, std::make_integer_sequence<int, C::node.operands>{});
