@@ -128,20 +128,22 @@ TEST_CASE("two products with few columns between agree with sums in double preci
       for (const Form& f :
            {Form{.inner = 256, .middle = 16, .columns = 256, .from = 0, .used = 8, .bias = true},
             Form{.inner = 256, .middle = 8, .columns = 256, .from = 0, .used = 16, .adds_to_y = true},
-            Form{.inner = 256, .middle = 16, .columns = 8, .from = 8, .used = 8, .addend = true},
-            Form{.inner = 72, .middle = 24, .columns = 128, .from = -8, .used = 16, .bias = true, .adds_to_y = true},
-            Form{.inner = 8, .middle = 32, .columns = 256, .from = 0, .used = 32},
-            Form{.inner = 128, .middle = 8, .columns = 72, .from = -16, .used = 32, .bias = true, .addend = true},
-            Form{.inner = 256, .middle = 32, .columns = 200, .from = 16, .used = 24, .addend = true}})
+            Form{.inner = 256, .middle = 8, .columns = 256, .from = -8, .used = 16, .bias = true},
+            Form{.inner = 256, .middle = 16, .columns = 32, .from = 8, .used = 8, .addend = true},
+            Form{.inner = 96, .middle = 24, .columns = 128, .from = -8, .used = 16, .bias = true, .adds_to_y = true},
+            Form{.inner = 32, .middle = 32, .columns = 256, .from = 0, .used = 32},
+            Form{.inner = 128, .middle = 8, .columns = 96, .from = -16, .used = 24, .bias = true, .addend = true},
+            Form{.inner = 256, .middle = 32, .columns = 224, .from = 16, .used = 24, .addend = true}})
         compare(f, rows, in_out);
 }
 
 TEST_CASE("a product is computed with the one that it is made of, if nothing is in the way") {
   if (no_device()) return;
   CHECK(follows_on_device(Unlike::nothing));
-  for (const Unlike unlike : {Unlike::other_memory, Unlike::beside, Unlike::other_stride, Unlike::other_order,
-                              Unlike::first_adds, Unlike::first_shifts, Unlike::two_are_put_off, Unlike::has_started,
-                              Unlike::adds_middle, Unlike::writes_x, Unlike::narrow}) {
+  for (const Unlike unlike :
+       {Unlike::other_memory, Unlike::beside, Unlike::other_stride, Unlike::other_order, Unlike::first_adds,
+        Unlike::first_shifts, Unlike::two_are_put_off, Unlike::has_started, Unlike::adds_middle, Unlike::writes_x,
+        Unlike::odd_width, Unlike::many_between, Unlike::narrow}) {
     INFO("unlike " << static_cast<int>(unlike));
     CHECK_FALSE(follows_on_device(unlike));
   }

@@ -85,6 +85,11 @@ bool follows_on_device(Unlike unlike) {
     second.addend_stride = 40;
   }
   if (unlike == Unlike::writes_x) second.y = at(x);
+  if (unlike == Unlike::odd_width) second.columns = 200;
+  if (unlike == Unlike::many_between) {
+    second.term.front().inner = 32;
+    second.bias = at(other);
+  }
   if (unlike == Unlike::narrow) first.term.front().inner = second.columns = 128;
   if (!cuda::put_off(queue, rows, first)) throw UsageError("the first product is not put off");
   if (unlike == Unlike::two_are_put_off && !cuda::put_off(queue, rows, third))

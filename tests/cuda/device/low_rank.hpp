@@ -49,6 +49,8 @@ enum class Unlike {
   has_started,      ///< the first has started, since a step between had to do with it
   adds_middle,      ///< its addend is z
   writes_x,         ///< it writes over x
+  odd_width,        ///< it has columns that are no multiple of 32
+  many_between,     ///< 32 columns and a bias
   narrow            ///< it is a product for groups
 };
 /// True if the second of two products is computed with the first.

@@ -147,7 +147,7 @@ struct Kernel<&ops::linear_op> {
   }
   template <int Operands, class C>
   static constexpr bool follows() {
-    return is_product<Operands, C>() && C::operand(0).width <= low_rank_detail::most_middle;
+    return is_product<Operands, C>() && C::operand(0).width <= most_columns_between;
   }
   template <class C>
   static bool follow(const C& call) {
@@ -233,7 +233,7 @@ struct Kernel<&ops::linear_input_gradient_op> {
   }
   template <class C>
   static constexpr bool follows() {
-    return puts_off<C>() && C::operand(0).width <= low_rank_detail::most_middle;
+    return puts_off<C>() && C::operand(0).width <= most_columns_between;
   }
   template <class C>
   static bool follow(const C& call) {

@@ -5,107 +5,180 @@
 #pragma once
 
 #include <mad/cuda/instructions/async_copy.cuh>
-#include <mad/cuda/products/product_group.cuh>
+#include <mad/cuda/instructions/tensor_core.cuh>
 
 #include <cstdint>
 
 namespace mad::cuda::low_rank_detail {
 
-inline constexpr int widest = 256;  ///< columns of x and of y
-inline constexpr int most_middle = 32;
-inline constexpr int warps = 8;
-inline constexpr int threads = 32 * warps;
+inline constexpr unsigned widest = 256;  ///< columns of x and of y
+inline constexpr unsigned most_middle = 32;
+inline constexpr unsigned warps = 8;
+inline constexpr unsigned threads = 32 * warps;
 inline constexpr unsigned block_rows = 16 * warps;
 
-using product_group_detail::Term;
+/// Of 32 neighbouring columns of x or y, number 8 q + 2 m + b is number 2 q + b of the m-th of four matrices. So the 8
+/// neighbouring numbers that lane q of four reads or writes are those that the tensor cores want of it, or give it.
+constexpr __device__ unsigned place_of(unsigned column) {
+  return column / 32 * 32 + column % 8 / 2 * 8 + column % 32 / 8 * 2 + column % 2;
+}
 
-/// W1 in shared memory, turned: the left factor of 16 columns of z, since rows of x are a right factor as a lane reads
-/// them. Of 32 neighbouring summands number 8 q + 2 m + b is number 2 q + b of the m-th of four matrices. A lane has
-/// its numbers of two of these together.
-template <int Middle>
-struct First {
-  static constexpr int summands = widest;
-  static constexpr int columns = Middle;
-  static constexpr int size = summands * columns;
-  static constexpr bool has_pieces = false;
-  static constexpr __device__ int at(int summand, int column) {
-    const int step = column / 16 * (widest / 16) + summand / 32 * 2 + summand % 8 / 4;
-    const int lane = column % 8 * 4 + summand % 32 / 8;
-    return (step * 32 + lane) * 8 + summand % 4 / 2 * 4 + column % 16 / 8 * 2 + summand % 2;
-  }
-};
-/// W2. Its columns are in the order of W1's summands, so that a lane has 8 neighbouring columns of y.
-template <int Middle>
-struct Second {
-  static constexpr int summands = Middle;
-  static constexpr int columns = widest;
-  static constexpr int stride = Middle + 8;  ///< eight rows below each other lie in different banks
-  static constexpr int size = stride * columns;
-  static constexpr bool has_pieces = true;  ///< of 8 neighbouring summands
-  static constexpr __device__ int at(int summand, int column) {
-    return (column / 32 * 32 + column % 8 / 2 * 8 + column % 32 / 8 * 2 + column % 2) * stride + summand;
-  }
+/// A weight as it is stored in memory, of columns of x or y ("wide") and columns of z ("middle").
+struct StoredWeight {
+  const BFloat16* value;
+  unsigned wide;
+  unsigned middle;
+  const BFloat16* bias;  ///< a further column of z, of which all rows are 1; or null
 };
 
-/// A weight in shared memory, which comes in pieces of 8 numbers as they are stored. What does not exist is 0.
-template <class F, bool InOut>
-struct Weight {
-  static constexpr unsigned rounds = F::summands * F::columns / 8 / threads;
-  static_assert(rounds * threads * 8 == F::summands * F::columns);
-  /// Pieces come to where they belong; otherwise threads put their numbers there.
-  static constexpr bool comes_arranged = F::has_pieces && !InOut;
+/// A weight of which a row has all wide columns, for one column of z. Lies as it is, columns in their places.
+template <unsigned Middle>
+struct WeightInWideRows {
+  static constexpr unsigned stride = widest + 8;  ///< eight rows below each other lie in different banks
+  static constexpr unsigned rounds = Middle / warps;
 
-  uint4 piece[comes_arranged ? 1 : rounds * threads];
-  BFloat16 value[F::size];
+  uint4 piece[rounds * threads];
+  BFloat16 value[Middle * stride];
 
-  __device__ void fetch_async(const Term& term, int columns) {
+  __device__ void fetch_async(const StoredWeight& weight) {
+    const unsigned wide = threadIdx.x % 32 * 8;
 #pragma unroll
     for (unsigned i = 0; i < rounds; ++i) {
-      const int k = summand(i);
-      const int n = column(i);
-      void* to = comes_arranged ? static_cast<void*>(value + F::at(k, n)) : piece + i * threads + threadIdx.x;
-      copy_or_clear_async(to, term.weight + (InOut ? k : n) * term.weight_stride + (InOut ? n : k),
-                          k < term.inner && n < columns);
+      const unsigned middle = threadIdx.x / 32 + i * warps;
+      const bool is_bias = middle == weight.middle && weight.bias != nullptr;
+      const BFloat16* row = is_bias ? weight.bias : weight.value + middle * weight.wide;
+      copy_or_clear_async(piece + i * threads + threadIdx.x, row + wide,
+                          wide < weight.wide && (middle < weight.middle || is_bias));
     }
   }
   /// When the thread's own copies have arrived.
   __device__ void arrange() {
-    if constexpr (!comes_arranged) {
+    const unsigned own = threadIdx.x;
+    BFloat16* const to = value + own / 32 * stride + place_of(own % 32 * 8);
 #pragma unroll
-      for (unsigned i = 0; i < rounds; ++i) put(summand(i), column(i), piece[i * threads + threadIdx.x]);
+    for (unsigned i = 0; i < rounds; ++i) {
+      const uint4 eight = piece[i * threads + own];
+      const std::uint32_t words[4]{eight.x, eight.y, eight.z, eight.w};
+#pragma unroll
+      for (unsigned m = 0; m < 4; ++m) *reinterpret_cast<std::uint32_t*>(to + i * warps * stride + m * 8) = words[m];
     }
+  }
+
+  /// Where lanes find the numbers below.
+  __device__ std::uint32_t for_left() const {
+    const unsigned lane = threadIdx.x % 32;
+    return address((lane / 8 % 2 * 8 + lane % 8) * stride + lane / 16 * 8);
+  }
+  /// A left factor: columns [16 j, 16 j + 16) of z below each other, 16 wide columns from place 16 \p step on.
+  static __device__ tensor::Left<16> left(std::uint32_t from, unsigned j, unsigned step) {
+    tensor::Left<16> a;
+    tensor::load_matrices<false>(from, 0, static_cast<int>((j * 16 * stride + step * 16) * 2), a.part);
+    return a;
+  }
+  __device__ std::uint32_t for_right() const {
+    const unsigned lane = threadIdx.x % 32;
+    return address((lane / 8 % 2 * 8 + lane % 8) * stride + lane / 16 * 8);
+  }
+  /// Two right factors: columns [16 s, 16 s + 16) of z, 8 wide columns from place \p place on, and the next 8.
+  static __device__ void right(std::uint32_t from, unsigned s, unsigned place, std::uint32_t (&two)[4]) {
+    tensor::load_matrices<true>(from, 0, static_cast<int>((s * 16 * stride + place) * 2), two);
   }
 
 private:
-  __device__ void put(int k, int n, const uint4& eight) {
-    const std::uint32_t words[4]{eight.x, eight.y, eight.z, eight.w};
-#pragma unroll
-    for (int c = 0; c < 8; ++c) {
-      if constexpr (InOut)
-        reinterpret_cast<std::uint16_t*>(value)[F::at(k, n + c)] =
-            static_cast<std::uint16_t>(words[c / 2] >> c % 2 * 16);
-      else if (c % 2 == 0)
-        *reinterpret_cast<std::uint32_t*>(value + F::at(k + c, n)) = words[c / 2];
-    }
-  }
-  /// Pieces of a row that neighbouring threads take, of up to 64 bytes; then come other rows.
-  static constexpr unsigned beside = F::summands >= 32 ? 4 : F::summands / 8;
-  static __device__ int summand(unsigned round) {
-    const unsigned own = round * threads + threadIdx.x;
-    if constexpr (InOut) return static_cast<int>(own % F::summands);
-    return static_cast<int>((own % beside + own / (beside * F::columns) * beside) * 8);
-  }
-  static __device__ int column(unsigned round) {
-    const unsigned own = round * threads + threadIdx.x;
-    return static_cast<int>(InOut ? own / F::summands * 8 : own / beside % F::columns);
+  __device__ std::uint32_t address(unsigned index) const {
+    return static_cast<std::uint32_t>(__cvta_generic_to_shared(value + index));
   }
 };
 
-template <int Middle, bool InOut>
-struct Memory {
-  Weight<First<Middle>, InOut> first;
-  Weight<Second<Middle>, InOut> second;
-  BFloat16 bias[widest];
+/// A weight of which a row has all columns of z, for one wide column. Rows lie in the places of their columns.
+template <unsigned Middle>
+struct WeightInMiddleRows {
+  static constexpr unsigned stride = Middle + 8;
+  static constexpr unsigned pieces = Middle / 8;  ///< of a row
+  static constexpr unsigned rounds = pieces * widest / threads;
+
+  uint4 bias[widest / 8];
+  alignas(16) BFloat16 value[widest * stride];
+
+  __device__ void fetch_async(const StoredWeight& weight) {
+    const unsigned middle = threadIdx.x % pieces * 8;
+    const unsigned first = threadIdx.x / pieces;
+    if (weight.bias != nullptr && middle == weight.middle) return;  // comes below
+    constexpr unsigned step = threads / pieces;
+    static_assert(step % 32 == 0);
+    BFloat16* const to = value + place_of(first) * stride + middle;
+    const BFloat16* const from = weight.value + first * weight.middle + middle;
+#pragma unroll
+    for (unsigned i = 0; i < rounds; ++i)
+      copy_or_clear_async(to + i * step * stride, from + i * step * weight.middle,
+                          middle < weight.middle && first + i * step < weight.wide);
+  }
+  __device__ void fetch_bias_async(const StoredWeight& weight) {
+    const unsigned own = threadIdx.x;
+    if (weight.bias != nullptr && own < widest / 8)
+      copy_or_clear_async(bias + own, weight.bias + own * 8, own * 8 < weight.wide);
+  }
+  __device__ void arrange_bias(const StoredWeight& weight) {
+    const unsigned own = threadIdx.x;
+    if (weight.bias == nullptr || own >= widest / 8) return;
+    const uint4 eight = bias[own];
+    const std::uint32_t words[4]{eight.x, eight.y, eight.z, eight.w};
+    BFloat16* const to = value + place_of(own * 8) * stride + weight.middle;
+#pragma unroll
+    for (unsigned c = 0; c < 8; ++c)
+      *reinterpret_cast<uint4*>(to + (c / 2 * 8 + c % 2) * stride) =
+          uint4{c % 2 == 0 ? words[c / 2] & 0xffffu : words[c / 2] >> 16, 0, 0, 0};
+  }
+
+  __device__ std::uint32_t for_left() const {
+    const unsigned lane = threadIdx.x % 32;
+    return address((lane / 16 * 8 + lane % 8) * stride + lane / 8 % 2 * 8);
+  }
+  static __device__ tensor::Left<16> left(std::uint32_t from, unsigned j, unsigned step) {
+    tensor::Left<16> a;
+    tensor::load_matrices<true>(from, 0, static_cast<int>((step * 16 * stride + j * 16) * 2), a.part);
+    return a;
+  }
+  __device__ std::uint32_t for_right() const {
+    const unsigned lane = threadIdx.x % 32;
+    return address((lane / 16 * 8 + lane % 8) * stride + lane / 8 % 2 * 8);
+  }
+  static __device__ void right(std::uint32_t from, unsigned s, unsigned place, std::uint32_t (&two)[4]) {
+    tensor::load_matrices<false>(from, 0, static_cast<int>((place * stride + s * 16) * 2), two);
+  }
+
+private:
+  __device__ std::uint32_t address(unsigned index) const {
+    return static_cast<std::uint32_t>(__cvta_generic_to_shared(value + index));
+  }
+};
+
+/// W1 and W2. With \p InOut both are stored (inner, columns), or else (columns, inner).
+template <unsigned Middle, bool InOut>
+struct Weights {
+  WeightInWideRows<Middle> first;
+  WeightInMiddleRows<Middle> second;
+
+  __device__ void fetch_async(const StoredWeight& one, const StoredWeight& two) {
+    first.fetch_async(one);
+    second.fetch_async(two);
+    second.fetch_bias_async(two);
+  }
+  __device__ void arrange(const StoredWeight& two) {
+    first.arrange();
+    second.arrange_bias(two);
+  }
+};
+template <unsigned Middle>
+struct Weights<Middle, true> {
+  WeightInMiddleRows<Middle> first;
+  WeightInWideRows<Middle> second;
+
+  __device__ void fetch_async(const StoredWeight& one, const StoredWeight& two) {
+    first.fetch_async(one);
+    second.fetch_async(two);
+  }
+  __device__ void arrange(const StoredWeight&) { second.arrange(); }
 };
 
 }  // namespace mad::cuda::low_rank_detail
