@@ -171,7 +171,8 @@ inline bool put_off(Queue& queue, Index rows, const GroupedProduct& p) {
 
 /// Starts a product of one term in one kernel with the only one that is put off, of whose few columns it is made. False
 /// where that cannot be: then nothing has happened. Those that are not wide are left to groups, which others may join.
-inline bool follow(Queue& queue, Index rows, const GroupedProduct& p) {
+template <class = void>
+bool follow(Queue& queue, Index rows, const GroupedProduct& p) {
   using put_off_detail::Columns;
   PutOffProducts* put_off = queue.put_off();
   if (put_off == nullptr || put_off->norm || put_off->products.size() != 1 || put_off->rows != rows || rows == 0)

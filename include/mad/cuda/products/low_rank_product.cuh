@@ -100,7 +100,7 @@ __device__ Middles<Middle> fetch_others(const Pair& pair, unsigned row) {
 /// z = x W1, rounded. Its transpose is computed, since rows of x are a right factor as lanes read them.
 template <unsigned Middle, class Weight>
 __device__ Middles<Middle> multiply_first(const WideRows& x, const Weight& weight) {
-  const std::uint32_t from = weight.for_left();
+  const std::uint32_t from = weight.for_lane();
   Middles<Middle> z;
 #pragma unroll
   for (unsigned j = 0; j < Middle / 16; ++j) {
@@ -208,7 +208,7 @@ __global__ void __launch_bounds__(threads, 1) multiply(const __grid_constant__ P
   const Middles<Middle> z = multiply_first<Middle>(x, weights.first);
   write_middle(pair, z, row);
   take_computed(pair, z, used);
-  const std::uint32_t weight = weights.second.for_right();
+  const std::uint32_t weight = weights.second.for_lane();
   const unsigned own = row + lane / 4;
   BFloat16* const to = pair.y + static_cast<std::size_t>(own) * pair.y_stride + lane % 4 * 8;
   BFloat16* const to_next = to + static_cast<std::size_t>(8) * pair.y_stride;
@@ -279,8 +279,10 @@ inline bool takes_low_rank(const GroupedProduct& first, const GroupedProduct& se
   return end - begin <= static_cast<std::ptrdiff_t>(first.y_stride);
 }
 
-/// z = x W1 and y = z' W2 + bias + addend, both written. y may be the addend's memory.
-inline void multiply_low_rank(Queue& queue, const GroupedProduct& first, const GroupedProduct& second, Index rows) {
+/// z = x W1 and y = z' W2 + bias + addend, both written. y may be the addend's memory. A template, so that only what
+/// uses it compiles its kernels.
+template <class = void>
+void multiply_low_rank(Queue& queue, const GroupedProduct& first, const GroupedProduct& second, Index rows) {
   using namespace low_rank_detail;
   const GroupedProduct::Term& x = first.term.front();
   const GroupedProduct::Term& z = second.term.front();

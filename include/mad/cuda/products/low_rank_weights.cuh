@@ -64,10 +64,11 @@ struct WeightInWideRows {
     }
   }
 
-  /// Where lanes find the numbers below.
-  __device__ std::uint32_t for_left() const {
+  /// Where a lane finds rows of the factors below.
+  __device__ std::uint32_t for_lane() const {
     const unsigned lane = threadIdx.x % 32;
-    return address((lane / 8 % 2 * 8 + lane % 8) * stride + lane / 16 * 8);
+    const BFloat16* const row = value + (lane / 8 % 2 * 8 + lane % 8) * stride + lane / 16 * 8;
+    return static_cast<std::uint32_t>(__cvta_generic_to_shared(row));
   }
   /// A left factor: columns [16 j, 16 j + 16) of z below each other, 16 wide columns from place 16 \p step on.
   static __device__ tensor::Left<16> left(std::uint32_t from, unsigned j, unsigned step) {
@@ -75,18 +76,9 @@ struct WeightInWideRows {
     tensor::load_matrices<false>(from, 0, static_cast<int>((j * 16 * stride + step * 16) * 2), a.part);
     return a;
   }
-  __device__ std::uint32_t for_right() const {
-    const unsigned lane = threadIdx.x % 32;
-    return address((lane / 8 % 2 * 8 + lane % 8) * stride + lane / 16 * 8);
-  }
   /// Two right factors: columns [16 s, 16 s + 16) of z, 8 wide columns from place \p place on, and the next 8.
   static __device__ void right(std::uint32_t from, unsigned s, unsigned place, std::uint32_t (&two)[4]) {
     tensor::load_matrices<true>(from, 0, static_cast<int>((s * 16 * stride + place) * 2), two);
-  }
-
-private:
-  __device__ std::uint32_t address(unsigned index) const {
-    return static_cast<std::uint32_t>(__cvta_generic_to_shared(value + index));
   }
 };
 
@@ -130,26 +122,18 @@ struct WeightInMiddleRows {
           uint4{c % 2 == 0 ? words[c / 2] & 0xffffu : words[c / 2] >> 16, 0, 0, 0};
   }
 
-  __device__ std::uint32_t for_left() const {
+  __device__ std::uint32_t for_lane() const {
     const unsigned lane = threadIdx.x % 32;
-    return address((lane / 16 * 8 + lane % 8) * stride + lane / 8 % 2 * 8);
+    const BFloat16* const row = value + (lane / 16 * 8 + lane % 8) * stride + lane / 8 % 2 * 8;
+    return static_cast<std::uint32_t>(__cvta_generic_to_shared(row));
   }
   static __device__ tensor::Left<16> left(std::uint32_t from, unsigned j, unsigned step) {
     tensor::Left<16> a;
     tensor::load_matrices<true>(from, 0, static_cast<int>((step * 16 * stride + j * 16) * 2), a.part);
     return a;
   }
-  __device__ std::uint32_t for_right() const {
-    const unsigned lane = threadIdx.x % 32;
-    return address((lane / 16 * 8 + lane % 8) * stride + lane / 8 % 2 * 8);
-  }
   static __device__ void right(std::uint32_t from, unsigned s, unsigned place, std::uint32_t (&two)[4]) {
     tensor::load_matrices<false>(from, 0, static_cast<int>((place * stride + s * 16) * 2), two);
-  }
-
-private:
-  __device__ std::uint32_t address(unsigned index) const {
-    return static_cast<std::uint32_t>(__cvta_generic_to_shared(value + index));
   }
 };
 
