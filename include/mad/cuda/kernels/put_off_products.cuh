@@ -2,8 +2,8 @@
 /// \file
 /// Matrix products of a layer that come one after the other are noted, and computed together when a step comes that
 /// has to do with what they read and write. One that adds to the result of another becomes a further term of it. One
-/// that is put off alone and has few columns is computed with the product that reads them (low_rank_product.cuh). A norm
-/// is put off for the products of it that may come next (normed_products.cuh).
+/// that is put off alone and has few columns is computed with the product that reads them (low_rank_product.cuh). A
+/// norm is put off for the products of it that may come next (normed_products.cuh).
 #pragma once
 
 #include <mad/cuda/call/context.hpp>
