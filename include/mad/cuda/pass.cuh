@@ -84,14 +84,23 @@ public:
     if (adds) start_prologue(queue, w, 0);
   }
 
+  /// True if the model takes all sequences of a batch at once: then their embedding may come before `run`.
+  bool is_whole() const { return most_ >= shape_.batch; }
+  /// The embedding of the batch, of ids as it takes them.
+  template <class Ids>
+  void embed(Queue& queue, const Weights<P>& w, const Ids& ids) const {
+    queue.release();
+    embedding_forward(queue, shape_, ids, embedding_tables(w), a_.width, stages_.front().x);
+  }
+
   /// The selected batch: its metrics, and with `train` the gradient of its mean loss, in `gradients()`. Fills what \p n
-  /// leaves open. `begin` has run.
-  void run(Queue& queue, const Weights<P>& w, const CrossEntropy<Activation>& n, bool train) {
+  /// leaves open. `begin` has run, and `embed` if the batch \p is_embedded.
+  void run(Queue& queue, const Weights<P>& w, const CrossEntropy<Activation>& n, bool train, bool is_embedded = false) {
     queue.begin_aside();  // from here on it is recorded with this one
     for (Index first = 0; first < shape_.batch; first += most_) {
       const Index sequences = std::min(most_, shape_.batch - first);
       const Part part{first, sequences, first == 0, first + sequences == shape_.batch};
-      forward(queue, w, part);
+      forward(queue, w, part, is_embedded);
       loss(queue, w, n, part, train);
       if (train)
         backward(queue, w, part);
@@ -126,14 +135,15 @@ private:
   const int* inputs(const Part& part) const { return batch_.inputs + part.first * batch_.input_stride; }
 
   /// What the logits of a part are made of.
-  void forward(Queue& queue, const Weights<P>& w, const Part& part) const {
+  void forward(Queue& queue, const Weights<P>& w, const Part& part, bool is_embedded) const {
     // What parameters alone determine is computed beside, one block ahead: many small kernels. All parts read it.
     std::size_t ahead = part.is_first ? next_prologue(0) : stages_.size();  // `begin` has started it
     const Index width = a_.width;
     const Shape shape = of(shape_, part.sequences);
     const Shape head_shape = of(head_shape_, part.sequences);
     queue.release();
-    embedding_forward<Activation>(queue, shape, inputs(part), embedding_tables(w), width, stages_.front().x);
+    if (!is_embedded)
+      embedding_forward(queue, shape, GivenIds{inputs(part)}, embedding_tables(w), width, stages_.front().x);
     for (std::size_t i = 0; i < stages_.size(); ++i) {
       if (begins_decoder(i)) {
         queue.release();

@@ -229,15 +229,29 @@ private:
     }
   }
 
-  void select(Pass<P>& pass, const Data& data, bool train) {
+  /// Selects a batch, and embeds it if the pass takes it as a whole; returns whether it does.
+  template <bool Train>
+  bool select(Pass<P>& pass, const Data& data) {
     Queue& queue = model_.queue();
     queue.release();
     pass.begin(queue, model_.weights());
-    const DeviceExamples from{data.inputs.data(), data.targets.data(), train ? order_.data() : nullptr};
-    queue.launch("selecting the batch", train ? batch_detail::select<true> : batch_detail::select<false>,
-                 dim3(static_cast<unsigned>(pass.shape().batch)), dim3(batch_detail::threads), 0, from, pass.batch(),
-                 batch_size_, data.columns, data.columns, progress_.data(), settings_, device_segments_.data(),
-                 rates_.data(), segments_.size(), factors_.data());
+    const Selection<Train> selection{.data = {data.inputs.data(), data.targets.data(), Train ? order_.data() : nullptr},
+                                     .batch = pass.batch(),
+                                     .batch_size = static_cast<int>(batch_size_),
+                                     .sequences = static_cast<int>(pass.shape().batch),
+                                     .length = static_cast<int>(data.columns),
+                                     .target_length = static_cast<int>(data.columns),
+                                     .progress = progress_.data(),
+                                     .settings = settings_,
+                                     .segments = device_segments_.data(),
+                                     .rates = rates_.data(),
+                                     .segment_count = static_cast<int>(segments_.size()),
+                                     .factors = factors_.data()};
+    if (pass.is_whole())
+      pass.embed(queue, model_.weights(), selection);
+    else
+      cuda::select(queue, selection);
+    return pass.is_whole();
   }
 
   /// Metrics of the test batches lie behind those of the training batches.
@@ -250,10 +264,10 @@ private:
 
   void step(Pass<P>& pass) {
     Queue& queue = model_.queue();
-    select(pass, train_, true);
+    const bool is_embedded = select<true>(pass, train_);
     CrossEntropy<Activation> place = metrics_place(train_);
     place.diverged = &progress_.data()->diverged;
-    pass.run(queue, model_.weights(), place, true);
+    pass.run(queue, model_.weights(), place, true, is_embedded);
     queue.release();
     queue.launch(
         "the optimiser",
@@ -264,8 +278,8 @@ private:
   }
 
   void evaluation(Pass<P>& pass, const Data& data) {
-    select(pass, data, false);
-    pass.run(model_.queue(), model_.weights(), metrics_place(data), false);
+    const bool is_embedded = select<false>(pass, data);
+    pass.run(model_.queue(), model_.weights(), metrics_place(data), false, is_embedded);
   }
 
   /// Notes that `count` batches leave metrics from place `first` on.

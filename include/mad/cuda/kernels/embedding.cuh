@@ -16,19 +16,29 @@ namespace mad::cuda {
 /// The id of the class token, a row of its own: it is no token of the vocabulary and has no position.
 inline constexpr int class_token = -1;
 
+/// Ids (batch, length) as they lie in memory. Whoever else has ids for the embedding forward gives them in the same
+/// way, and may do something by the way: all threads of its kernel call `begin`.
+struct GivenIds {
+  const int* ids;
+
+  __device__ void begin() const {}
+  __device__ int of(unsigned token, bool) const { return ids[token]; }
+};
+
 namespace embedding_detail {
 
 /// N columns of a token per thread.
-template <int N, class T>
+template <int N, class Ids, class T>
 __global__ void __launch_bounds__(RowGrid::threads)
-    forward(const int* ids, const float* table, const float* positions, const float* class_row, T* out, unsigned chunks,
-            unsigned length, unsigned tokens) {
+    forward(const __grid_constant__ Ids ids, const float* table, const float* positions, const float* class_row, T* out,
+            unsigned chunks, unsigned length, unsigned tokens) {
+  ids.begin();
   const unsigned token = RowGrid::row();
   const unsigned chunk = RowGrid::chunk();
   if (token >= tokens || chunk >= chunks) return;
   const std::size_t width = std::size_t{chunks} * N;
   const unsigned column = chunk * N;
-  const int id = ids[token];
+  const int id = ids.of(token, chunk == 0);
   const bool is_class = id == class_token;
   float x[N];
   load((is_class ? class_row : table + id * width) + column, x);
@@ -145,8 +155,8 @@ struct EmbeddingTables {
 };
 
 /// out[token] = tokens[ids[token]] + positions[position], or the class row; ids (batch, length), out (tokens, width).
-template <class T>
-void embedding_forward(Queue& queue, const Shape& shape, const int* ids, const EmbeddingTables<const float>& tables,
+template <class Ids, class T>
+void embedding_forward(Queue& queue, const Shape& shape, const Ids& ids, const EmbeddingTables<const float>& tables,
                        Index width, T* out) {
   namespace d = embedding_detail;
   const auto launch = [&](auto kernel, Index chunks) {
@@ -156,9 +166,9 @@ void embedding_forward(Queue& queue, const Shape& shape, const int* ids, const E
   };
   constexpr Index whole = 16 / sizeof(T);  // tables and values begin at multiples of 256 bytes
   if (width % whole == 0)
-    launch(d::forward<whole, T>, width / whole);
+    launch(d::forward<whole, Ids, T>, width / whole);
   else
-    launch(d::forward<1, T>, width);
+    launch(d::forward<1, Ids, T>, width);
 }
 
 /// Adds the gradients of the tables, those that are there.

@@ -78,9 +78,9 @@ inline constexpr int per_block = threads * at_once;
 
 /// The factors of all segments for step number `steps + 1`; in double, by one thread per segment.
 __device__ inline void make_factors(const OptimizerSettings& s, const Segment* segments, const double* rates, int count,
-                                    const Progress& progress, StepFactors* factors) {
+                                    const Progress& progress, StepFactors* factors, unsigned thread, unsigned threads) {
   const double n = static_cast<double>(progress.steps + 1);
-  for (int i = static_cast<int>(threadIdx.x); i < count; i += static_cast<int>(blockDim.x)) {
+  for (unsigned i = thread; i < static_cast<unsigned>(count); i += threads) {
     const double rate = rates[i];
     StepFactors f;
     f.keep = static_cast<float>(1 - (segments[i].decay ? rate * s.weight_decay : 0));
