@@ -6,6 +6,7 @@
 #include <mad/layers/mlp.hpp>
 #include <mad/layers/swiglu.hpp>
 #include <mad/models/stack.hpp>
+#include <mad/ops/time_step.hpp>
 
 #include <catch.hpp>
 
@@ -46,6 +47,13 @@ struct MapWithBias {
   static constexpr std::string_view name = "map with bias";
   static constexpr Value forward(Value x) { return linear(x, 24, "w", {.bias = true}); }
 };
+struct TimeSteps {
+  static constexpr std::string_view name = "time steps";
+  static constexpr Value forward(Value x) {
+    return time_step(x, parameter(x, "w", {.dims = {24, 10}, .rank = 2}), parameter(x, "b", {.dims = {24}, .rank = 1}))
+        .dt;
+  }
+};
 /// 3 positions' worth of work is done once for all tokens of a sequence.
 struct Shared {
   static constexpr std::string_view name = "shared";
@@ -61,6 +69,8 @@ struct Shared {
 static_assert(flops<Map, 10>(7) == 2 * 10 * 24);
 static_assert(flops<MapWithBias, 10>(7) == 2 * 10 * 24 + 24);
 static_assert(parameters<MapWithBias, 10>(7) == 10 * 24 + 24);
+// Softplus is counted as one, as everywhere.
+static_assert(flops<TimeSteps, 10>(7) == 2 * 10 * 24 + 2 * 24);
 // 8 each for x * map and the sum, the map's 2 * 5 * 8 per position; exp (4) and the product with the constant (1) once.
 static_assert(flops<Shared, 8>(10) == 8 + 8 + 2 * 5 * 8 + (4 + 1) / 10.0);
 static_assert(parameters<Shared, 8>(9) == 5 * 9 + 4 + 5 * 8);  // constants do not count

@@ -7,6 +7,7 @@
 #include <mad/ops/norm.hpp>
 #include <mad/ops/selective_scan.hpp>
 #include <mad/ops/short_conv.hpp>
+#include <mad/ops/time_step.hpp>
 
 #include <catch.hpp>
 #include <memory>
@@ -58,8 +59,17 @@ TEST_CASE("Widths that do not fit are recorded with both numbers") {
            return linear(x, weight, bias);
          }),
          Fault::widths_differ, 5, 4, __LINE__ - 2);
-  expect(record([](Value x) { return selective_scan(x, slice(x, 0, 8), x, x, x, x); }), Fault::widths_differ, 8, 16,
-         __LINE__ - 1);
+  expect(record([](Value x) {
+           const Value weight = parameter(x, "w", {.dims = {8, 16}, .rank = 2});
+           const Value bias = parameter(x, "b", {.dims = {8}, .rank = 1});
+           return selective_scan(x, time_step(x, weight, bias), x, x, x, x);
+         }),
+         Fault::widths_differ, 8, 16, __LINE__ - 2);
+  expect(record([](Value x) {
+           const Value weight = parameter(x, "w", {.dims = {8, 16}, .rank = 2});
+           return time_step(x, weight, x).dt;
+         }),
+         Fault::widths_differ, 16, 8, __LINE__ - 2);
 }
 
 TEST_CASE("A slice outside is recorded with its end, the width and the line") {

@@ -32,6 +32,10 @@ MAD_ANY_DEVICE inline X log1p(X a) {
   return std::log1p(a);
 }
 template <Number X>
+MAD_ANY_DEVICE inline X expm1(X a) {
+  return std::expm1(a);
+}
+template <Number X>
 MAD_ANY_DEVICE inline X sqrt(X a) {
   return std::sqrt(a);
 }

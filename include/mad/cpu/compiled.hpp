@@ -19,6 +19,7 @@
 #include <mad/cpu/kernels/short_conv.hpp>
 #include <mad/cpu/kernels/short_conv_silu.hpp>
 #include <mad/cpu/kernels/sum.hpp>
+#include <mad/cpu/kernels/time_step_binding.hpp>
 #include <mad/cpu/packets/lanes.hpp>
 #include <mad/cpu/packets/packet_loop.hpp>
 
@@ -85,6 +86,7 @@ MAD_SHARED_FUNCTION(short_conv_backward<3, float>);
 // Mamba; the short convolution is that of other recurrences too.
 MAD_SHARED_FUNCTION(short_conv_silu_forward<4, float>);
 MAD_SHARED_FUNCTION(short_conv_silu_backward<4, float>);
+MAD_SHARED_FUNCTION(binding::run_time_step<float>);
 MAD_SHARED_FUNCTION(gated_scan_forward<4, float>);
 MAD_SHARED_FUNCTION(gated_scan_backward<4, float>);
 

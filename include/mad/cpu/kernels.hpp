@@ -27,6 +27,7 @@
 #include <mad/cpu/kernels/short_conv_step.hpp>
 #include <mad/cpu/kernels/softmax_binding.hpp>
 #include <mad/cpu/kernels/sum.hpp>
+#include <mad/cpu/kernels/time_step_binding.hpp>
 #include <mad/cpu/kernels/toeplitz_attention_binding.hpp>
 #include <mad/cpu/kernels/token_shift_binding.hpp>
 #include <mad/ops/gated_short_conv.hpp>

@@ -22,5 +22,6 @@
 #include <mad/cuda/kernels/short_conv.cuh>
 #include <mad/cuda/kernels/softmax.cuh>
 #include <mad/cuda/kernels/sum.cuh>
+#include <mad/cuda/kernels/time_step.cuh>
 #include <mad/cuda/kernels/toeplitz_attention.cuh>
 #include <mad/cuda/kernels/token_shift.cuh>

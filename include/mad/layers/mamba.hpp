@@ -8,6 +8,7 @@
 #include <mad/ops/linear.hpp>
 #include <mad/ops/selective_scan.hpp>
 #include <mad/ops/short_conv.hpp>
+#include <mad/ops/time_step.hpp>
 
 namespace mad {
 
@@ -74,14 +75,14 @@ struct MambaLayer {
                                                  .fill = &mamba::fill_dt_bias,
                                                  .number = {O.dt_min, O.dt_max, O.dt_floor}},
                                      .reinitialise = false});
-    const Value step = linear(slice(dbc, 0, rank), dt_weight, dt_bias);
+    const TimeStep dt = time_step(slice(dbc, 0, rank), dt_weight, dt_bias);
     const Value A_log = parameter(x, "A_log",
                                   {.dims = {inner, N},
                                    .rank = 2,
                                    .initial = {.kind = Initial::Kind::filled, .fill = &mamba::fill_a_log},
                                    .decay = false});
     const Value D = parameter(x, "D", {.dims = {inner}, .rank = 1, .initial = Initial::constant(1), .decay = false});
-    const Value y = selective_scan(u, step, -exp(A_log), slice(dbc, rank, 2 * N), D, slice(uz, inner, inner));
+    const Value y = selective_scan(u, dt, -exp(A_log), slice(dbc, rank, 2 * N), D, slice(uz, inner, inner));
     return linear(y, x.width(), "out_proj", {.bias = O.bias});
   }
 };

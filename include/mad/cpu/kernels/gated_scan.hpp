@@ -1,11 +1,12 @@
 // Copyright 2026 The mad authors. SPDX-License-Identifier: Apache-2.0
 /// \file
-/// The selective scan of Mamba with what stands around it: time steps that are softplus of what they are made from, and
-/// an output that is multiplied by silu of a gate.
+/// The selective scan of Mamba with an output that is multiplied by silu of a gate, and gradients of what the time
+/// steps are softplus of.
 #pragma once
 
 #include <mad/cpu/kernels/selective_scan.hpp>
 #include <mad/cpu/kernels/silu.hpp>
+#include <mad/cpu/kernels/time_step.hpp>
 #include <mad/cpu/packets/pack.hpp>
 
 namespace mad::cpu {
@@ -13,26 +14,17 @@ namespace mad::cpu {
 /// What a gated scan reads. Rows are tokens.
 template <class T>
 struct GatedScanOperands {
-  ScanOperands<T> scan;  ///< `dt` is what the time steps are softplus of
-  View<const T> gate;    ///< (tokens, channels)
+  ScanOperands<T> scan;
+  View<const T> gate;  ///< (tokens, channels)
 };
 
 template <class T>
 struct GatedScanGradients {
-  ScanGradients<T> scan;
-  View<T> gate;  ///< overwritten
+  ScanGradients<T> scan;  ///< `dt` is that of what the time steps are softplus of
+  View<T> gate;           ///< overwritten
 };
 
 namespace detail {
-
-/// to = softplus(from)
-template <class T>
-void softplus_rows(Index rows, Index columns, View<const T> from, View<T> to) {
-  for (Index r = 0; r < rows; ++r)
-    for_packs<T>(columns, [&]<class X>(X, Index c) MAD_ALWAYS_INLINE {
-      store_pack(to.row(r) + c, ops::Formula<&ops::softplus_op>::apply<X>(0, load_pack<X>(from.row(r) + c)));
-    });
-}
 
 /// The operands of sequence \p b alone.
 template <class T>
@@ -56,18 +48,14 @@ KeptStates<T> sequence_of(KeptStates<T> kept, const Shape& shape, Index b) {
 
 }  // namespace detail
 
-/// `dt = softplus(step)`, `out = y silu(gate)` with y of `selective_scan_forward`.
+/// `out = y silu(gate)` with y of `selective_scan_forward`.
 template <int States = 0, class T>
 void gated_scan_forward(const Shape& shape, const ScanSizes& sizes, const GatedScanOperands<T>& in, View<T> out,
                         Workspace& workspace, T* final_state = nullptr, KeptStates<T> keep = {}) {
-  Workspace::Frame frame(workspace);
-  const View<T> dt{frame.template take<T>(shape.length * sizes.channels), sizes.channels};
   for (Index b = 0; b < shape.batch; ++b) {
     const View<T> y = out.rows_from(b * shape.length);
     const View<const T> gate = in.gate.rows_from(b * shape.length);
-    ScanOperands<T> one = detail::sequence_of(in.scan, shape, sizes, b);
-    detail::softplus_rows<T>(shape.length, sizes.channels, one.dt, dt);
-    one.dt = dt;
+    const ScanOperands<T> one = detail::sequence_of(in.scan, shape, sizes, b);
     T* const last = final_state ? final_state + b * sizes.channels * sizes.states : nullptr;
     selective_scan_forward<States, T>({1, shape.length, shape.max_length}, sizes, one, y, workspace, last,
                                       detail::sequence_of(keep, shape, b));
@@ -88,24 +76,21 @@ void gated_scan_step(Index batch, const ScanSizes& sizes, GatedScanOperands<T> i
   gated_scan_forward<States, T>({batch, 1, 1}, sizes, in, out, workspace, state);
 }
 
-/// Gradients of `gated_scan_forward`; y is computed again, and states but those before chunks that were kept.
+/// Gradients of `gated_scan_forward`; y is computed again, and states but those before chunks that were kept. With
+/// dt = softplus(step): d_step = d_dt softplus'(step) = d_dt (1 - exp(-dt)).
 template <int States = 0, class T>
 void gated_scan_backward(const Shape& shape, const ScanSizes& sizes, const GatedScanOperands<T>& in,
                          View<const T> d_out, const GatedScanGradients<T>& gradients, Workspace& workspace,
                          KeptStates<const T> kept = {}) {
   Workspace::Frame frame(workspace);
   const Index size = shape.length * sizes.channels;
-  const View<T> dt{frame.template take<T>(size), sizes.channels};
   const View<T> d_y{frame.template take<T>(size), sizes.channels};
   const View<T> y{frame.template take<T>(size), sizes.channels};
   for (Index b = 0; b < shape.batch; ++b) {
     const Index first = b * shape.length;
     const View<const T> gate = in.gate.rows_from(first), d = d_out.rows_from(first);
     const View<T> d_gate = gradients.gate.rows_from(first);
-    ScanOperands<T> one = detail::sequence_of(in.scan, shape, sizes, b);
-    const View<const T> step = one.dt;
-    detail::softplus_rows<T>(shape.length, sizes.channels, step, dt);
-    one.dt = dt;
+    const ScanOperands<T> one = detail::sequence_of(in.scan, shape, sizes, b);
     // dy = d_out silu(z), and d_out silu'(z)
     for (Index r = 0; r < shape.length; ++r)
       for_packs<T>(sizes.channels, [&]<class X>(X, Index c) MAD_ALWAYS_INLINE {
@@ -128,7 +113,7 @@ void gated_scan_backward(const Shape& shape, const ScanSizes& sizes, const Gated
         T* const d_z = d_gate.row(r) + c;
         T* const d_step = out.dt.row(r) + c;
         store_pack(d_z, load_pack<X>(d_z) * load_pack<X>(y.row(r) + c));
-        store_pack(d_step, load_pack<X>(d_step) * sigmoid(load_pack<X>(step.row(r) + c)));
+        store_pack(d_step, load_pack<X>(d_step) * softplus_slope(load_pack<X>(one.dt.row(r) + c)));
       });
   }
 }

@@ -55,6 +55,10 @@ struct Pack {
     if constexpr (vectorised) return of(Eigen::internal::plog1p(a.v));
     return each(a, [](T x) { return std::log1p(x); });
   }
+  friend inline Pack expm1(Pack a) {
+    if constexpr (vectorised) return of(Eigen::internal::pexpm1(a.v));
+    return each(a, [](T x) { return std::expm1(x); });
+  }
   friend inline Pack tanh(Pack a) {
     if constexpr (vectorised) return of(Eigen::internal::ptanh(a.v));
     return each(a, [](T x) { return std::tanh(x); });

@@ -34,12 +34,12 @@ struct Gates {
     }
   }
   static __device__ float sigmoid(float x) { return value_of(Sigmoid::apply(0, Number(x))); }
-  /// Of the x of which \p y is the softplus.
-  static __device__ float sigmoid_from_softplus(float y) {
+  /// \p dy softplus'(x), the slope being sigmoid(x) = 1 - exp(-y) of the x of which \p y is the softplus.
+  static __device__ float softplus_gradient(float dy, float y) {
     if constexpr (exact)
-      return -expm1f(-y);
+      return dy * -expm1f(-y);
     else
-      return 1 - tensor::power_of_two(-1.44269504f * y);
+      return fmaf(-tensor::power_of_two(-1.44269504f * y), dy, dy);
   }
 };
 

@@ -18,8 +18,14 @@ inline constexpr int warps = 4;
 inline constexpr int warp_tiles = 2;  ///< of 16 rows
 inline constexpr unsigned block_rows = warps * warp_tiles * 16;
 
-/// y = x W^T + b; x (rows, In), W (Out, In), y (rows, Out). Grid: (blocks of rows, Out / 32).
-template <int In>
+/// What a sum becomes: here nothing else.
+struct AsItIs {
+  static __device__ float apply(float sum) { return sum; }
+};
+
+/// y = Function(x W^T + b), number by number; x (rows, In), W (Out, In), y (rows, Out). Grid: (blocks of rows, Out /
+/// 32).
+template <int In, class Function>
 __global__ void __launch_bounds__(32 * warps)
     multiply(const BFloat16* x, std::size_t x_stride, const BFloat16* weight, const BFloat16* bias, BFloat16* y,
              std::size_t y_stride, unsigned rows) {
@@ -63,14 +69,16 @@ __global__ void __launch_bounds__(32 * warps)
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
       const unsigned own = first_row + tile * 16 + 8 * h;
-      const auto two = [&](int j) { return tensor::pack(sum[j].value[2 * h], sum[j].value[2 * h + 1]); };
+      const auto two = [&](int j) {
+        return tensor::pack(Function::apply(sum[j].value[2 * h]), Function::apply(sum[j].value[2 * h + 1]));
+      };
       // An assignment is taken apart into four stores here.
       if (own < rows) __stwb(reinterpret_cast<uint4*>(to + own * y_stride), uint4{two(0), two(1), two(2), two(3)});
     }
   }
 }
 
-/// True for a map of bfloat16 rows that this form computes; \p C is a call of `linear_op`.
+/// True for a map of bfloat16 rows that this form computes; \p C is a call of `linear_op`, or of one like it.
 template <class C>
 constexpr bool takes() {
   constexpr int in = C::operand(0).width;
@@ -79,12 +87,12 @@ constexpr bool takes() {
          C::node.width % columns == 0 && C::template in_chunk<0>() >= 2 && C::template out_chunk<0>() >= 8;
 }
 
-template <class C>
+template <class Function = AsItIs, class C>
 void run(const C& call, const BFloat16* weight, const BFloat16* bias) {
   const auto x = call.template in<0>();
   const auto y = call.out();
   const auto rows = static_cast<unsigned>(call.rows());
-  call.queue().launch("a linear map of few inputs", multiply<C::operand(0).width>,
+  call.queue().launch("a linear map of few inputs", multiply<C::operand(0).width, Function>,
                       dim3((rows + block_rows - 1) / block_rows, C::node.width / columns), dim3(32 * warps), 0, x.data,
                       x.stride, weight, bias, y.data, y.stride, rows);
 }

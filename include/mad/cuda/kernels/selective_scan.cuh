@@ -17,7 +17,7 @@ TokenRows<T> rows(View<T> view) {
   return {view.data, static_cast<unsigned>(view.stride)};
 }
 
-/// A call whose operands u, step, A, BC, D, z begin with number `First`.
+/// A call whose operands u, dt, A, BC, D, z begin with number `First`.
 template <int First, class C>
 struct Description {
   using T = typename C::template In<First>;
@@ -34,7 +34,7 @@ struct Description {
 
   static Operands<T> operands(const C& call) {
     return {.u = rows(call.template in<First>()),
-            .step = rows(call.template in<First + 1>()),
+            .dt = rows(call.template in<First + 1>()),
             .gate = rows(call.template in<First + 5>()),
             .bc = rows(call.template in<First + 3>()),
             .a = call.template in<First + 2>().data,

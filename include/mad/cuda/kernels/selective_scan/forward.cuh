@@ -37,7 +37,7 @@ template <class G, class T>
 struct alignas(16) ForwardMemory {
   struct Warp {
     Rows<G, T> u[stages<T>];  ///< in the end the output
-    Rows<G, T> step[stages<T>];
+    Rows<G, T> dt[stages<T>];
     Rows<G, T> gate[stages<T>];
     Maps<G> maps;
   };
@@ -45,9 +45,9 @@ struct alignas(16) ForwardMemory {
   Turns turns;
 };
 
-/// out_t = y_t silu(z_t), y_t = S_t.C_t + D u_t, S_t = exp(dt_t A) S_{t-1} + dt_t B_t u_t, dt_t = softplus(step_t); and
-/// the states before all segments but the first. V numbers are read and written at once, KeptV of a lane's states.
-/// Grid: (blocks along the channels, batch).
+/// out_t = y_t silu(z_t), y_t = S_t.C_t + D u_t, S_t = exp(dt_t A) S_{t-1} + dt_t B_t u_t; and the states before all
+/// segments but the first. V numbers are read and written at once, KeptV of a lane's states. Grid: (blocks along the
+/// channels, batch).
 template <class G, int V, int KeptV, class T>
 __global__ void __launch_bounds__(most_groups * 64, 1)
     forward(Operands<T> o, TokenRows<T> out, TokenRows<float> kept, int length) {
@@ -55,7 +55,7 @@ __global__ void __launch_bounds__(most_groups * 64, 1)
   const Place<G> at(length);
   auto& memory = reinterpret_cast<ForwardMemory<G, T>*>(dynamic_memory)[at.group];
   auto& own = memory.warp[at.turn];
-  const auto u_rows = o.u.of_sequence(length).held(), step_rows = o.step.of_sequence(length).held();
+  const auto u_rows = o.u.of_sequence(length).held(), dt_rows = o.dt.of_sequence(length).held();
   const auto gate_rows = o.gate.of_sequence(length).held(), maps = o.bc.of_sequence(length).held();
   const auto out_rows = out.of_sequence(length).held();
   float* const kept_states = kept.of_sequence(length).held().data;
@@ -65,7 +65,7 @@ __global__ void __launch_bounds__(most_groups * 64, 1)
     const int first = segment * segment_tokens;
     if (segment < at.segments) {
       own.u[stage].template fetch<V>(at, u_rows, first);
-      own.step[stage].template fetch<V>(at, step_rows, first);
+      own.dt[stage].template fetch<V>(at, dt_rows, first);
       own.gate[stage].template fetch<V>(at, gate_rows, first);
     }
     commit_copies();
@@ -89,7 +89,7 @@ __global__ void __launch_bounds__(most_groups * 64, 1)
     float state[segment_tokens][lane_states];  // at first what is added to it
 #pragma unroll
     for (int t = 0; t < segment_tokens; ++t) {
-      const float dt = Gates<T>::softplus(to_float(own.step[stage].value[t][at.column]));
+      const float dt = to_float(own.dt[stage].value[t][at.column]);
       const float input = dt * to_float(u.value[t][at.column]);
       float b[lane_states];
       own.maps.read_b(t, at.part, b);

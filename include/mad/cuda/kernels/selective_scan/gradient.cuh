@@ -5,7 +5,8 @@
 ///     dy_t = d_out_t silu(z_t),  dz_t = d_out_t y_t silu'(z_t),  silu'(z) = s + z s (1 - s),  s = sigmoid(z)
 ///     G_t = dy_t C_t + a_{t+1} G_{t+1},  a_t = exp(dt_t A);  dC_t = dy_t S_t,  dB_t = dt_t u_t G_t,
 ///     du_t = D dy_t + dt_t (G_t.B_t),  d_dt_t = u_t (G_t.B_t) + sum_n G_t S_{t-1} a_t A,
-///     d_step_t = d_dt_t sigmoid(step_t),  dA = sum_t G_t S_{t-1} a_t dt_t,  dD = sum_t dy_t u_t
+///     d_step_t = d_dt_t (1 - exp(-dt_t)) where dt = softplus(step),
+///     dA = sum_t G_t S_{t-1} a_t dt_t,  dD = sum_t dy_t u_t
 ///
 /// Segments come from the last one on, and k counts them. A warp goes through its segment forwards from the states that
 /// the forward pass has kept, which gives y and so dz, and has decays and states in registers; then it takes a G from
@@ -20,7 +21,7 @@ namespace mad::cuda::scan_detail {
 
 template <class T>
 struct Gradients {
-  TokenRows<T> u, step, gate, bc;
+  TokenRows<T> u, step, gate, bc;  ///< `step` is what the time steps are softplus of
   float* bc_parts;    ///< (blocks along the channels, tokens, 2 States): parts of dB and dC, if the blocks are several
   float* parameters;  ///< (batch, Channels States + Channels): dA and dD of each sequence
 };
@@ -66,7 +67,7 @@ template <class G, class T>
 struct alignas(16) BackwardMemory {
   struct Warp {
     Rows<G, T> u[stages<T>];     ///< in the end du
-    Rows<G, T> step[stages<T>];  ///< in the end d_step
+    Rows<G, T> dt[stages<T>];    ///< in the end d_step
     Rows<G, T> gate[stages<T>];  ///< in the end dz
     Rows<G, T> d_out[stages<T>];
     float first_state[stages<T>][32][lane_states];  ///< of the segment, by lane
@@ -227,7 +228,7 @@ __global__ void __launch_bounds__(most_groups * 64, 1)
   auto& memory = all_memory[at.group];
   auto& own = memory.warp[at.turn];
   constexpr bool exact = Gates<T>::exact;
-  const auto u_rows = o.u.of_sequence(length), step_rows = o.step.of_sequence(length);
+  const auto u_rows = o.u.of_sequence(length), dt_rows = o.dt.of_sequence(length);
   const auto gate_rows = o.gate.of_sequence(length), maps = o.bc.of_sequence(length);
   const auto d_out_rows = d_out.of_sequence(length);
   const auto d_u_rows = d.u.of_sequence(length), d_step_rows = d.step.of_sequence(length);
@@ -239,7 +240,7 @@ __global__ void __launch_bounds__(most_groups * 64, 1)
     const int first = (at.segments - 1 - k) * segment_tokens;
     if (k < at.segments) {
       own.u[stage].template fetch<V>(at, u_rows, first);
-      own.step[stage].template fetch<V>(at, step_rows, first);
+      own.dt[stage].template fetch<V>(at, dt_rows, first);
       own.gate[stage].template fetch<V>(at, gate_rows, first);
       own.d_out[stage].template fetch<V>(at, d_out_rows, first);
       own.stored_maps[stage].template fetch<MapV>(at, maps, first);
@@ -261,7 +262,7 @@ __global__ void __launch_bounds__(most_groups * 64, 1)
       const int segment = at.segments - 1 - k;
       const int stage = static_cast<int>(static_cast<unsigned>(k) / 2 % stages<T>);
       Rows<G, T>& u = own.u[stage];
-      Rows<G, T>& step = own.step[stage];
+      Rows<G, T>& time_step = own.dt[stage];
       Rows<G, T>& gate = own.gate[stage];
       if constexpr (stages<T> == 2) fetch(k + 2);
       wait_for_copies<stages<T> - 1>();
@@ -275,7 +276,7 @@ __global__ void __launch_bounds__(most_groups * 64, 1)
       load(own.first_state[stage][at.lane], first_state);
 #pragma unroll
       for (int t = 0; t < segment_tokens; ++t) {
-        dt[t] = Gates<T>::softplus(to_float(step.value[t][at.column]));
+        dt[t] = to_float(time_step.value[t][at.column]);
         const float in = to_float(u.value[t][at.column]);
         const float input = dt[t] * in;
         float b[lane_states], c[lane_states];
@@ -306,17 +307,16 @@ __global__ void __launch_bounds__(most_groups * 64, 1)
         for (int which = MapSums::tokens - 1; which >= 0; --which) {
           const int t = half * MapSums::tokens + which;
           float in = to_float(u.value[t][at.column]);
-          float d_step = dt[t];
+          float d_dt = dt[t];
           float b[lane_states], c[lane_states];
           own.maps.read_b(t, at.part, b);
           own.maps.read_c(t, at.part, c);
-          back.template step<exact, G>(which, in, d_step, dy[t], b, c, exponent, skip, decay[t], state[t],
+          back.template step<exact, G>(which, in, d_dt, dy[t], b, c, exponent, skip, decay[t], state[t],
                                        t > 0 ? state[t > 0 ? t - 1 : 0] : first_state, sums);
-          d_step *= Gates<T>::sigmoid_from_softplus(dt[t]);
           if constexpr (G::parts > 1) __syncwarp();  // all parts have read the token
           if (at.part == 0) {
             u.value[t][at.column] = from_float<T>(in);
-            step.value[t][at.column] = from_float<T>(d_step);
+            time_step.value[t][at.column] = from_float<T>(Gates<T>::softplus_gradient(d_dt, dt[t]));
           }
         }
         if (half == 0 && k + 1 < at.segments) memory.turns.give(k, at.lane, back.later);
@@ -325,7 +325,7 @@ __global__ void __launch_bounds__(most_groups * 64, 1)
       __syncwarp();
       const int first = segment * segment_tokens;
       u.template store<OutV>(at, d_u_rows, first);
-      step.template store<OutV>(at, d_step_rows, first);
+      time_step.template store<OutV>(at, d_step_rows, first);
       gate.template store<OutV>(at, d_gate_rows, first);
       __syncwarp();  // all lanes are done with this stage
       if constexpr (stages<T> == 1) fetch(k + 2);

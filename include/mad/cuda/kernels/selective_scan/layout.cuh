@@ -4,9 +4,9 @@
 ///
 /// A lane has a channel, or four of its states, and so a warp a group of channels. A sequence is cut into segments of 8
 /// tokens, which two warps of a group take in turn: while one goes on with the states that the other has handed to it,
-/// that one computes of its next segment what does not depend on states, such as decays and gates. Rows arrive in
-/// shared memory a segment ahead. Tokens behind the end of a sequence are read as zeros, and change nothing that
-/// counts.
+/// that one computes of its next segment what does not depend on states, such as decays. Rows arrive in shared memory a
+/// segment ahead. Tokens behind the end of a sequence are read as zeros, and change nothing: without a time step their
+/// decays are 1, and they add nothing.
 #pragma once
 
 #include <mad/cuda/call/context.hpp>
@@ -61,7 +61,7 @@ struct TokenRows {
 
 template <class T>
 struct Operands {
-  TokenRows<const T> u, step, gate, bc;
+  TokenRows<const T> u, dt, gate, bc;
   const float* a;
   const float* skip;
 };

@@ -1,0 +1,59 @@
+// Copyright 2026 The mad authors. SPDX-License-Identifier: Apache-2.0
+/// \file
+/// The time step of a selective scan on the device: softplus of a linear map. It is computed here, where rows are
+/// written and nothing else is done, and not in the scan and again in its gradient, which are bound by their
+/// instructions.
+#pragma once
+
+#include <mad/cuda/kernels/gates.cuh>
+#include <mad/cuda/kernels/linear.cuh>
+#include <mad/cuda/kernels/row_grid.cuh>
+#include <mad/ops/time_step.hpp>
+
+#include <cstddef>
+
+namespace mad::cuda {
+
+namespace time_step_detail {
+
+struct Softplus {
+  static __device__ float apply(float x) { return Gates<BFloat16>::softplus(x); }
+};
+
+/// y = softplus(y); y (rows, width).
+template <class T>
+__global__ void __launch_bounds__(RowGrid::threads)
+    softplus_rows(T* y, std::size_t stride, unsigned width, unsigned rows) {
+  const unsigned column = RowGrid::chunk();
+  if (RowGrid::row() >= rows || column >= width) return;
+  T& to = y[RowGrid::row() * stride + column];
+  to = from_float<T>(Gates<T>::softplus(to_float(to)));
+}
+
+}  // namespace time_step_detail
+
+/// Never put off, as no map of few inputs is: what reads the time steps comes next.
+template <>
+struct Kernel<&ops::time_step_op> {
+  template <class C>
+  static void run(const C& call) {
+    using T = typename C::template In<0>;
+    using U = typename C::template Out<0>;
+    const T* weight = linear_detail::in_type<1, T>(call);
+    const U* bias = linear_detail::in_type<2, U>(call);
+    if constexpr (few_inputs::takes<C>()) {
+      // As for `linear_op`: rows of eight numbers of the bias are read at once, pairs of the weight.
+      if (product_detail::alignment_of(bias) >= 16 && product_detail::alignment_of(weight) >= 4)
+        return few_inputs::run<time_step_detail::Softplus>(call, weight, bias);
+    }
+    const View<U> y = call.out();
+    constexpr Index width = C::node.width;
+    linear_forward<T, U>(call.queue(), call.rows(), C::operand(0).width, width, call.template in<0>(), weight, bias,
+                         View<const U>{}, y, false);
+    const RowGrid grid(call.rows(), width);
+    call.queue().launch("softplus of a time step", time_step_detail::softplus_rows<U>, grid.blocks, grid.block, 0,
+                        y.data, y.stride, width, call.rows());
+  }
+};
+
+}  // namespace mad::cuda
