@@ -22,15 +22,15 @@ struct Gates {
   static __device__ float value_of(float x) { return x; }
   static __device__ float value_of(approximate::Number x) { return x.value; }
 
-  /// max(x, 0) + log(1 + e), e = exp(-|x|), and with r = e / (2 + e): log(1 + e) = 2 artanh(r), r <= 1/3.
+  /// max(x, 0) + log(1 + e), e = exp(-|x|). Of log(1 + e) = e p(e) the polynomial is off by at most 6e-5 of the whole,
+  /// a thirtieth of what rounding to bfloat16 may be, and has no further function but exp in it.
   static __device__ float softplus(float x) {
     if constexpr (exact) {
       return Softplus::apply(0, x);
     } else {
       const float e = tensor::power_of_two(-1.44269504f * fabsf(x));
-      const float r = e * tensor::reciprocal(2 + e);
-      const float q = r * r;
-      return fmaxf(x, 0.0f) + r * (2 + q * (2.0f / 3 + q * (2.0f / 5 + q * (2.0f / 7))));
+      const float p = 0.99994328f + e * (-0.49697781f + e * (0.30630093f + e * (-0.15742721f + e * 0.04134730f)));
+      return fmaxf(x, 0.0f) + e * p;
     }
   }
   static __device__ float sigmoid(float x) { return value_of(Sigmoid::apply(0, Number(x))); }
