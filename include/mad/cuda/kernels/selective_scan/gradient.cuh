@@ -270,22 +270,22 @@ __global__ void __launch_bounds__(most_groups * 64, 1)
       own.stored_maps[stage].unpack(at, own.maps);
       __syncwarp();
       // Forwards: what asks for no G.
-      float dt[segment_tokens], dy[segment_tokens];
+      float dy[segment_tokens];
       float decay[segment_tokens][lane_states], state[segment_tokens][lane_states];
       float first_state[lane_states];
       load(own.first_state[stage][at.lane], first_state);
 #pragma unroll
       for (int t = 0; t < segment_tokens; ++t) {
-        dt[t] = to_float(time_step.value[t][at.column]);
+        const float dt = to_float(time_step.value[t][at.column]);
         const float in = to_float(u.value[t][at.column]);
-        const float input = dt[t] * in;
+        const float input = dt * in;
         float b[lane_states], c[lane_states];
         own.maps.read_b(t, at.part, b);
         own.maps.read_c(t, at.part, c);
         float y = at.part == 0 ? skip * in : 0.0f;
 #pragma unroll
         for (int i = 0; i < lane_states; ++i) {
-          decay[t][i] = tensor::power_of_two(dt[t] * exponent[i]);
+          decay[t][i] = tensor::power_of_two(dt * exponent[i]);
           state[t][i] = decay[t][i] * (t > 0 ? state[t > 0 ? t - 1 : 0][i] : first_state[i]) + input * b[i];
           y += state[t][i] * c[i];
         }
@@ -307,7 +307,8 @@ __global__ void __launch_bounds__(most_groups * 64, 1)
         for (int which = MapSums::tokens - 1; which >= 0; --which) {
           const int t = half * MapSums::tokens + which;
           float in = to_float(u.value[t][at.column]);
-          float d_dt = dt[t];
+          const float dt = to_float(time_step.value[t][at.column]);  // kept, it costs a register each token
+          float d_dt = dt;
           float b[lane_states], c[lane_states];
           own.maps.read_b(t, at.part, b);
           own.maps.read_c(t, at.part, c);
@@ -316,7 +317,7 @@ __global__ void __launch_bounds__(most_groups * 64, 1)
           if constexpr (G::parts > 1) __syncwarp();  // all parts have read the token
           if (at.part == 0) {
             u.value[t][at.column] = from_float<T>(in);
-            time_step.value[t][at.column] = from_float<T>(Gates<T>::softplus_gradient(d_dt, dt[t]));
+            time_step.value[t][at.column] = from_float<T>(Gates<T>::softplus_gradient(d_dt, dt));
           }
         }
         if (half == 0 && k + 1 < at.segments) memory.turns.give(k, at.lane, back.later);
