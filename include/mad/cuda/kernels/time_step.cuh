@@ -5,6 +5,7 @@
 /// instructions.
 #pragma once
 
+#include <mad/cuda/call/chunk.hpp>
 #include <mad/cuda/kernels/gates.cuh>
 #include <mad/cuda/kernels/linear.cuh>
 #include <mad/cuda/kernels/row_grid.cuh>
@@ -20,14 +21,18 @@ struct Softplus {
   static __device__ float apply(float x) { return Gates<BFloat16>::softplus(x); }
 };
 
-/// y = softplus(y); y (rows, width).
-template <class T>
+/// y = softplus(y); y (rows, V chunks), V numbers at a time.
+template <int V, class T>
 __global__ void __launch_bounds__(RowGrid::threads)
-    softplus_rows(T* y, std::size_t stride, unsigned width, unsigned rows) {
-  const unsigned column = RowGrid::chunk();
-  if (RowGrid::row() >= rows || column >= width) return;
-  T& to = y[RowGrid::row() * stride + column];
-  to = from_float<T>(Gates<T>::softplus(to_float(to)));
+    softplus_rows(T* y, std::size_t stride, unsigned chunks, unsigned rows) {
+  const unsigned chunk = RowGrid::chunk();
+  if (RowGrid::row() >= rows || chunk >= chunks) return;
+  T* const at = y + (RowGrid::row() * stride + V * chunk);
+  float x[V];
+  load(at, x);
+#pragma unroll
+  for (float& number : x) number = Gates<T>::softplus(number);
+  store(at, x);
 }
 
 }  // namespace time_step_detail
@@ -47,12 +52,13 @@ struct Kernel<&ops::time_step_op> {
         return few_inputs::run<time_step_detail::Softplus>(call, weight, bias);
     }
     const View<U> y = call.out();
-    constexpr Index width = C::node.width;
+    constexpr int width = C::node.width;
     linear_forward<T, U>(call.queue(), call.rows(), C::operand(0).width, width, call.template in<0>(), weight, bias,
                          View<const U>{}, y, false);
-    const RowGrid grid(call.rows(), width);
-    call.queue().launch("softplus of a time step", time_step_detail::softplus_rows<U>, grid.blocks, grid.block, 0,
-                        y.data, y.stride, width, call.rows());
+    constexpr int chunk = common_chunk<width, C::template out_chunk<0>()>();
+    const RowGrid grid(call.rows(), width / chunk);
+    call.queue().launch("softplus of a time step", time_step_detail::softplus_rows<chunk, U>, grid.blocks, grid.block,
+                        0, y.data, y.stride, width / chunk, call.rows());
   }
 };
 
