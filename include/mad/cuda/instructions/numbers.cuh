@@ -18,6 +18,11 @@ __device__ inline T from_float(float x) {
     return __float2bfloat16_rn(x);
 }
 
+/// What kernels do to their results, number by number, where nothing else is asked for.
+struct AsItIs {
+  static __device__ float apply(float x) { return x; }
+};
+
 /// N neighbouring numbers that are read or written at once; N sizeof(T) is a power of two of at most 16 bytes.
 template <class T, int N>
 struct alignas(sizeof(T) * N) Chunk {

@@ -18,11 +18,6 @@ inline constexpr int warps = 4;
 inline constexpr int warp_tiles = 2;  ///< of 16 rows
 inline constexpr unsigned block_rows = warps * warp_tiles * 16;
 
-/// What a sum becomes: here nothing else.
-struct AsItIs {
-  static __device__ float apply(float sum) { return sum; }
-};
-
 /// y = Function(x W^T + b), number by number; x (rows, In), W (Out, In), y (rows, Out). Grid: (blocks of rows, Out /
 /// 32).
 template <int In, class Function>

@@ -171,7 +171,8 @@ inline bool put_off(Queue& queue, Index rows, const GroupedProduct& p) {
 
 /// Starts a product of one term in one kernel with the only one that is put off, of whose few columns it is made. False
 /// where that cannot be: then nothing has happened. Those that are not wide are left to groups, which others may join.
-template <class = void>
+/// What is stored is \p Function of the product's numbers.
+template <class Function = AsItIs>
 bool follow(Queue& queue, Index rows, const GroupedProduct& p) {
   using put_off_detail::Columns;
   PutOffProducts* put_off = queue.put_off();
@@ -193,7 +194,7 @@ bool follow(Queue& queue, Index rows, const GroupedProduct& p) {
       meets(result, {p.addend, p.addend_stride, p.columns}))
     return false;
   queue.release();
-  multiply_low_rank(queue, known, p, rows);
+  multiply_low_rank<Function>(queue, known, p, rows);
   put_off->products.clear();
   return true;
 }

@@ -37,9 +37,21 @@ __global__ void __launch_bounds__(RowGrid::threads)
 
 }  // namespace time_step_detail
 
-/// Never put off, as no map of few inputs is: what reads the time steps comes next.
+/// Never put off, as no map of few inputs is: what reads the time steps comes next. It may follow the product that
+/// gives its inputs, in one kernel.
 template <>
 struct Kernel<&ops::time_step_op> {
+  template <class C>
+  static constexpr bool follows() {
+    return linear_detail::may_be_put_off<C>() && C::template is_parameter<2>() &&
+           C::operand(0).width <= most_columns_between;
+  }
+  template <class C>
+  static bool follow(const C& call) {
+    const GroupedProduct p = linear_detail::product_of(call, C::operand(0).width, C::node.width, false,
+                                                       call.template factor<2>(), View<const BFloat16>{});
+    return mad::cuda::follow<time_step_detail::Softplus>(call.queue(), call.rows(), p);
+  }
   template <class C>
   static void run(const C& call) {
     using T = typename C::template In<0>;

@@ -2,7 +2,7 @@
 /// \file
 /// Two matrix products of bfloat16 rows with few columns between them, in one kernel on the tensor cores:
 ///
-///   z = x W1,   y = z' W2 + bias + addend
+///   z = x W1,   y = f(z' W2 + bias + addend)
 ///
 /// with z' any neighbouring columns of the rows in memory that z is written to; the others of these are read. What
 /// bounds such a pair is reading x and writing y, and next to that the number of instructions. A warp has all columns
@@ -179,14 +179,17 @@ struct Chunk32 {
         tensor::multiply_add(sums[m + 1], left, tensor::Right<16>{{right[2], right[3]}});
       }
   }
+  template <class Function>
   __device__ uint4 row(int half) const {
-    const auto two = [&](unsigned m) { return tensor::pack(sums[m].value[2 * half], sums[m].value[2 * half + 1]); };
+    const auto two = [&](unsigned m) {
+      return tensor::pack(Function::apply(sums[m].value[2 * half]), Function::apply(sums[m].value[2 * half + 1]));
+    };
     return {two(0), two(1), two(2), two(3)};
   }
 };
 
-/// Every warp takes 16 rows. With \p Adds there is an addend.
-template <unsigned Middle, bool InOut, bool Adds>
+/// Every warp takes 16 rows. With \p Adds there is an addend. f is \p Function.
+template <unsigned Middle, bool InOut, bool Adds, class Function>
 __global__ void __launch_bounds__(threads, 1) multiply(const __grid_constant__ Pair pair) {
   extern __shared__ uint4 low_rank_memory[];
   auto& weights = reinterpret_cast<Weights<Middle, InOut>&>(low_rank_memory);
@@ -225,8 +228,8 @@ __global__ void __launch_bounds__(threads, 1) multiply(const __grid_constant__ P
     }
 #pragma unroll
     for (unsigned c = 0; c < together; ++c) {
-      const uint4 first = chunk[c].row(0);
-      const uint4 second = chunk[c].row(1);
+      const uint4 first = chunk[c].template row<Function>(0);
+      const uint4 second = chunk[c].template row<Function>(1);
       const bool is_column = (begin + c) * 32 < pair.second.wide;
       if (is_column && own < pair.rows) *reinterpret_cast<uint4*>(to + (begin + c) * 32) = first;
       if (is_column && own + 8 < pair.rows) *reinterpret_cast<uint4*>(to_next + (begin + c) * 32) = second;
@@ -234,18 +237,19 @@ __global__ void __launch_bounds__(threads, 1) multiply(const __grid_constant__ P
   }
 }
 
-template <unsigned Middle, bool InOut>
+template <class Function, unsigned Middle, bool InOut>
 void start(Queue& queue, const Pair& pair) {
-  const auto kernel = pair.addend != nullptr ? multiply<Middle, InOut, true> : multiply<Middle, InOut, false>;
+  const auto kernel =
+      pair.addend != nullptr ? multiply<Middle, InOut, true, Function> : multiply<Middle, InOut, false, Function>;
   queue.launch("a product of low rank", kernel, dim3((pair.rows + block_rows - 1) / block_rows), dim3(threads),
                sizeof(Weights<Middle, InOut>), pair);
 }
-template <unsigned Middle>
+template <class Function, unsigned Middle>
 void start(Queue& queue, const Pair& pair, bool in_out) {
   if (in_out)
-    start<Middle, true>(queue, pair);
+    start<Function, Middle, true>(queue, pair);
   else
-    start<Middle, false>(queue, pair);
+    start<Function, Middle, false>(queue, pair);
 }
 
 /// Columns of z and z' for which there is to be room: z' has one more where there is a bias.
@@ -279,9 +283,9 @@ inline bool takes_low_rank(const GroupedProduct& first, const GroupedProduct& se
   return end - begin <= static_cast<std::ptrdiff_t>(first.y_stride);
 }
 
-/// z = x W1 and y = z' W2 + bias + addend, both written. y may be the addend's memory. A template, so that only what
+/// z = x W1 and y = f(z' W2 + bias + addend), both written. y may be the addend's memory. A template, so that only what
 /// uses it compiles its kernels.
-template <class = void>
+template <class Function = AsItIs>
 void multiply_low_rank(Queue& queue, const GroupedProduct& first, const GroupedProduct& second, Index rows) {
   using namespace low_rank_detail;
   const GroupedProduct::Term& x = first.term.front();
@@ -315,9 +319,9 @@ void multiply_low_rank(Queue& queue, const GroupedProduct& first, const GroupedP
       pair.others |= 1u << b;
   }
   if (columns_between(first, second) <= 16)
-    start<16>(queue, pair, x.in_out);
+    start<Function, 16>(queue, pair, x.in_out);
   else
-    start<32>(queue, pair, x.in_out);
+    start<Function, 32>(queue, pair, x.in_out);
 }
 
 }  // namespace mad::cuda
