@@ -28,11 +28,12 @@ def short(name):
 
 
 def last_step(kernels):
-    """From the last choice of a batch behind which the optimiser comes to the optimiser."""
+    """From the last embedding behind which the optimiser comes, or the choice of a batch before it, to the optimiser."""
     end = max((i for i, k in enumerate(kernels) if "optimizer::update" in k.name), default=None)
     if end is None:
         sys.exit("timeline_table.py: there is no training step in the file")
-    begin = max(i for i in range(end) if "batch::select" in kernels[i].name)
+    begin = max(i for i in range(end) if "embedding::forward" in kernels[i].name)
+    begin = max((i for i in range(max(begin - 4, 0), begin) if "batch::select" in kernels[i].name), default=begin)
     return kernels[begin:end + 1]
 
 
