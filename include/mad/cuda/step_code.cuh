@@ -37,6 +37,15 @@ struct StepCode {
 
 namespace step_detail {
 
+/// True if one node reads a value, as it is.
+template <class Low>
+constexpr bool is_read_once(int id) {
+  int readers = Low::nodes.at[id].op->kind == Kind::view ? 2 : 0;
+  for (const auto& node : Low::nodes.at)
+    for (int k = 0; k < node.operands; ++k) readers += node.operand[k] == id ? 1 : 0;
+  return readers == 1;
+}
+
 /// A step that is one node.
 template <class Low, int Id, class P>
 struct KernelStep {
@@ -48,6 +57,9 @@ struct KernelStep {
       for (int k = 0; k < form.node.operands; ++k) at[k] = Place::of<Low, P>(Low::nodes.at[Id].operand[k]);
       for (int k = form.node.operands; k < static_cast<int>(std::size(form.value)); ++k)
         at[k] = Place::of<Low, P>(Id + k - form.node.operands);
+      // What follows a product need not leave it in memory then.
+      if (requires { Kernel<form.node.op>::template follows<C>(); })
+        at[0].read_once = is_read_once<Low>(Low::nodes.at[Id].operand[0]);
     }
   };
   static constexpr Places places{};

@@ -45,6 +45,7 @@ struct Place {
   Index before = 0;                       ///< bytes per row of the domain that lie before it in its arena
   Index column = 0;                       ///< bytes to the right in its row
   Index row_bytes = 0;                    ///< from one row to the next
+  bool read_once = false;                 ///< no other step reads it; known of what a step may follow
   const Parameter* parameters = nullptr;  ///< all of the layer's
 
   constexpr Place() = default;

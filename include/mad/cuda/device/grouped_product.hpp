@@ -56,6 +56,7 @@ class Queue;
 struct PutOffProducts {
   std::vector<GroupedProduct> products;
   std::optional<NormOfRows> norm;
+  bool is_alone = false;  ///< the only product, which no other one can join
   Index rows = 0;
   void (*start)(Queue& queue, const PutOffProducts& put_off) = nullptr;
   void (*start_norm)(Queue& queue, const NormOfRows& norm, Index rows) = nullptr;  ///< where there is no product
@@ -64,6 +65,7 @@ struct PutOffProducts {
   void clear() {
     products.clear();
     norm.reset();
+    is_alone = false;
   }
 };
 

@@ -148,6 +148,21 @@ __device__ inline void multiply_add_rows_async(Sums (&sums)[16], SharedFactor le
         MAD_SUMS(sums[15])
       : "l"(left.bits), "l"(right.bits));
 }
+/// Starts sums += left x right, both in shared memory: 64 rows by 128 columns, 16 summands. These are rows of the right
+/// factor as it is stored, and of the left one columns.
+__device__ inline void multiply_add_stored_async(Sums (&sums)[16], SharedFactor left, SharedFactor right) {
+  asm volatile(
+      "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 "
+      "{%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,"
+      "%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,%31,"
+      "%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47,"
+      "%48,%49,%50,%51,%52,%53,%54,%55,%56,%57,%58,%59,%60,%61,%62,%63}, %64, %65, 1, 1, 1, 0, 1;"
+      : MAD_SUMS(sums[0]), MAD_SUMS(sums[1]), MAD_SUMS(sums[2]), MAD_SUMS(sums[3]), MAD_SUMS(sums[4]),
+        MAD_SUMS(sums[5]), MAD_SUMS(sums[6]), MAD_SUMS(sums[7]), MAD_SUMS(sums[8]), MAD_SUMS(sums[9]),
+        MAD_SUMS(sums[10]), MAD_SUMS(sums[11]), MAD_SUMS(sums[12]), MAD_SUMS(sums[13]), MAD_SUMS(sums[14]),
+        MAD_SUMS(sums[15])
+      : "l"(left.bits), "l"(right.bits));
+}
 /// The same with a right factor of 8 columns that is the same in all of them, so that its order does not matter: sums
 /// of 64 columns.
 __device__ inline void add_columns_async(Sums& sums, SharedFactor left, SharedFactor ones) {

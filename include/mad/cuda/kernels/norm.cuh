@@ -270,6 +270,41 @@ struct Kernel<&ops::norm_op> {
 
 template <>
 struct Kernel<&ops::norm_gradient_op> {
+  /// Of whole rows of the width that the kernel has that computes the product along (norm_gradient_product.cuh).
+  template <class C>
+  static constexpr bool follows() {
+    return C::node.attribute[ops::norm::group_width] == C::node.width &&
+           C::node.width == norm_gradient_product::width && std::is_same_v<typename C::template In<0>, BFloat16> &&
+           std::is_same_v<typename C::template In<1>, BFloat16>;
+  }
+  template <class C>
+  static bool follow(const C& call) {
+    namespace d = norm_gradient_product;
+    if (!call.places[0].read_once) return false;
+    const auto dy = call.template in<0>();
+    const auto x = call.template in<1>();
+    const auto dx = call.out();
+    View<const BFloat16> addend;
+    if constexpr (C::has(3)) addend = call.template in<3>();
+    const d::NormGradient norm{.x = x.data,
+                               .x_stride = static_cast<std::size_t>(x.stride),
+                               .addend = addend.data,
+                               .addend_stride = static_cast<std::size_t>(addend.stride),
+                               .dx = dx.data,
+                               .dx_stride = static_cast<std::size_t>(dx.stride),
+                               .weight = call.template in<2>().data,
+                               .epsilon = static_cast<float>(C::node.number[0]),
+                               .centred = C::node.attribute[ops::norm::centred] != 0};
+    Queue& queue = call.queue();
+    const auto product = take_product(queue, call.rows(), dy.data, static_cast<std::size_t>(dy.stride), norm);
+    if (!product) return false;
+    queue.release();
+    const Index blocks = d::blocks(queue, call.rows());
+    float* partial = queue.template take_for_aside<float>(blocks * d::sums);
+    d::run(queue, *product, norm, call.rows(), partial);
+    add_up(call, partial, blocks);
+    return true;
+  }
   template <class C>
   static void run(const C& call) {
     constexpr int size = C::node.attribute[ops::norm::group_width];
@@ -300,10 +335,18 @@ struct Kernel<&ops::norm_gradient_op> {
         dim3(static_cast<unsigned>(blocks)), dim3(G::block), shared, dy.data, dy.stride, x.data, x.stride,
         call.template in<2>().data, addend.data, addend.stride, dx.data, dx.stride, call.rows(), C::node.number[0],
         partial);
+    add_up(call, partial, blocks);
+  }
+
+private:
+  /// The sums of so many blocks, of the weight's columns and behind them of the bias's.
+  template <class C>
+  static void add_up(const C& call, float* partial, Index blocks) {
+    constexpr Index width = C::operand(2).width;
     float* d_bias = nullptr;
     if constexpr (C::template is_result<2>()) d_bias = call.template out<2>().data;
-    add_row_sums<float>(sums_aside(call, 1), {partial, sums}, blocks, weight_width, call.template out<1>().data,
-                        weight_width, d_bias);
+    add_row_sums<float>(sums_aside(call, 1), {partial, 2 * width}, blocks, width, call.template out<1>().data, width,
+                        d_bias);
   }
 };
 

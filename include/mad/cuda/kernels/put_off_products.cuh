@@ -9,11 +9,13 @@
 #include <mad/cuda/call/context.hpp>
 #include <mad/cuda/products/low_rank_product.cuh>
 #include <mad/cuda/products/matrix_product.cuh>
+#include <mad/cuda/products/norm_gradient_product.cuh>
 #include <mad/cuda/products/normed_products.cuh>
 #include <mad/cuda/products/product_group.cuh>
 
 #include <algorithm>
 #include <cstddef>
+#include <optional>
 #include <span>
 #include <utility>
 #include <vector>
@@ -136,16 +138,21 @@ inline bool put_off(Queue& queue, Index rows, const GroupedProduct& p) {
     put_off->products.push_back(p);
     return true;
   }
-  if (put_off->norm) queue.start_products();
+  if (put_off->norm || put_off->is_alone) queue.start_products();
   const bool is_wide = std::max(p.columns, p.term.front().inner) > product_group_detail::widest;
   if (!takes(p) || pieces_of_terms(p) > most_pieces_of_terms(queue) ||
       (is_wide && rows > put_off_detail::most_wide_rows)) {
     queue.start_products();
-    return false;
+    put_off->is_alone = norm_gradient_product::takes(p);
+    if (!put_off->is_alone) return false;
   }
   if (put_off->rows != rows) queue.start_products();
   put_off->rows = rows;
   put_off->start = put_off_detail::start;
+  if (put_off->is_alone) {
+    put_off->products.push_back(p);
+    return true;
+  }
   std::vector<GroupedProduct>& products = put_off->products;
   const auto reads_result = [&](const GroupedProduct& known) {
     const GroupedProduct::Term& term = p.term.front();
@@ -197,6 +204,31 @@ bool follow(Queue& queue, Index rows, const GroupedProduct& p) {
   multiply_low_rank<Function>(queue, known, p, rows);
   put_off->products.clear();
   return true;
+}
+
+/// The only product that is put off, if it gives what the gradient of a norm is given, for the kernel that computes
+/// both: it is put off no longer.
+inline std::optional<GroupedProduct> take_product(Queue& queue, Index rows, const BFloat16* dy, std::size_t dy_stride,
+                                                  const norm_gradient_product::NormGradient& n) {
+  using put_off_detail::Columns;
+  using put_off_detail::meet;
+  PutOffProducts* put_off = queue.put_off();
+  if (put_off == nullptr || put_off->norm || put_off->products.size() != 1 || put_off->rows != rows) return {};
+  const GroupedProduct p = put_off->products.front();
+  if (p.y != dy || p.y_stride != dy_stride || !norm_gradient_product::takes(p) || !norm_gradient_product::takes(n))
+    return {};
+  const Columns dx{n.dx, n.dx_stride, norm_gradient_product::width};
+  const auto is_in_the_way = [&](const Columns& read) {
+    const bool same = read.first == dx.first && read.stride == dx.stride;  // a row is read before it is written
+    return !same && meet(read, dx, rows);
+  };
+  for (int t = 0; t < p.terms; ++t) {
+    const GroupedProduct::Term& term = p.term[static_cast<std::size_t>(t)];
+    if (meet({term.x, term.x_stride, term.inner}, dx, rows)) return {};
+  }
+  if (is_in_the_way({n.x, n.x_stride, dx.count}) || is_in_the_way({n.addend, n.addend_stride, dx.count})) return {};
+  put_off->clear();
+  return p;
 }
 
 /// True if products that are put off must start before a step, in whichever queue it is: it reads or writes what they

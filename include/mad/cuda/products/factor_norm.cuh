@@ -12,30 +12,19 @@ namespace mad::cuda {
 
 /// Of rows of Width columns, with or without the mean taken off (ops/norm.hpp). A lane has two neighbouring columns of
 /// row l / 4 or of the eighth below it in every part, and the four lanes of a row sum over it.
-template <int Width, bool Centred, bool HasBias>
-struct FactorNorm {
+template <int Width, bool Centred>
+struct FactorRows {
   static constexpr int steps = Width / 16;
   /// Columns of a row that a lane has.
   static constexpr int per_lane = Width / 4;
   using X = tensor::Left<16>[steps];
 
-  /// Weight and bias in the lane's columns.
-  float weight[per_lane];
-  float bias[HasBias ? per_lane : 1];
+  float mean[2];
+  float inverse[2];  ///< 1 / sqrt(var + eps)
 
-  __device__ void load(const float* all_weights, const float* all_biases) {
-#pragma unroll
-    for (int i = 0; i < per_lane; i += 2) {
-      const int column = i / 2 * 8 + static_cast<int>(threadIdx.x) % 4 * 2;
-      cuda::load(all_weights + column, reinterpret_cast<float(&)[2]>(weight[i]));
-      if constexpr (HasBias) cuda::load(all_biases + column, reinterpret_cast<float(&)[2]>(bias[i]));
-    }
-  }
-
-  /// x to xhat w + b.
-  __device__ void apply(X& x, float epsilon) const {
+  __device__ FactorRows(const X& x, float epsilon) {
     constexpr float share = 1.0f / Width;
-    float mean[2]{};
+    mean[0] = mean[1] = inverse[0] = inverse[1] = 0;
     if constexpr (Centred) {
       // A product with ones has the sums of a row in all of its lanes.
       constexpr std::uint32_t ones = 0x3f803f80;
@@ -45,7 +34,6 @@ struct FactorNorm {
       mean[0] = sums.value[0] * share;
       mean[1] = sums.value[2] * share;
     }
-    float inverse[2]{};
 #pragma unroll
     for (int s = 0; s < steps; ++s) {
 #pragma unroll
@@ -59,15 +47,45 @@ struct FactorNorm {
     }
 #pragma unroll
     for (float& i : inverse) i = rsqrtf(lane_sum<4>(i) * share + epsilon);
+  }
+  /// xhat of number \p i of a word of row `half`.
+  __device__ float standardised(std::uint32_t word, int i, int half) const {
+    return (tensor::number_of(word, i) - mean[half]) * inverse[half];
+  }
+
+  /// The lane's columns of a parameter, in the order in which its words of a row have them.
+  static __device__ void load(const float* all, float (&own)[per_lane]) {
 #pragma unroll
-    for (int s = 0; s < steps; ++s) {
+    for (int i = 0; i < per_lane; i += 2) cuda::load(all + column(i), reinterpret_cast<float(&)[2]>(own[i]));
+  }
+  /// The i-th of the lane's columns.
+  static __device__ int column(int i) { return i / 2 * 8 + static_cast<int>(threadIdx.x) % 4 * 2 + i % 2; }
+};
+
+/// The norm's parameters in a lane's columns.
+template <int Width, bool Centred, bool HasBias>
+struct FactorNorm {
+  using Rows = FactorRows<Width, Centred>;
+
+  float weight[Rows::per_lane];
+  float bias[HasBias ? Rows::per_lane : 1];
+
+  __device__ void load(const float* all_weights, const float* all_biases) {
+    Rows::load(all_weights, weight);
+    if constexpr (HasBias) Rows::load(all_biases, bias);
+  }
+  /// x to xhat w + b.
+  __device__ void apply(typename Rows::X& x, float epsilon) const {
+    const Rows rows(x, epsilon);
+#pragma unroll
+    for (int s = 0; s < Rows::steps; ++s) {
 #pragma unroll
       for (int part = 0; part < 4; ++part) {
         float y[2];
 #pragma unroll
         for (int i = 0; i < 2; ++i) {
           const int column = 4 * s + part / 2 * 2 + i;
-          y[i] = (tensor::number_of(x[s].part[part], i) - mean[part % 2]) * inverse[part % 2] * weight[column] +
+          y[i] = rows.standardised(x[s].part[part], i, part % 2) * weight[column] +
                  (HasBias ? bias[HasBias ? column : 0] : 0.0f);
         }
         x[s].part[part] = tensor::pack(y[0], y[1]);
