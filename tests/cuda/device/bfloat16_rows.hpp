@@ -18,15 +18,19 @@ inline constexpr double half_step = 1.0 / 256;
 
 inline float value_of(std::uint16_t bits) { return std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16); }
 
-/// Random numbers; columns that belong to other values are NaN.
-inline std::vector<std::uint16_t> random_rows(Index rows, int columns, Index stride, std::mt19937& generator) {
+/// Random numbers in columns [begin, end) of rows; all others are NaN.
+inline std::vector<std::uint16_t> random_rows(Index rows, Index begin, Index end, Index stride,
+                                              std::mt19937& generator) {
   std::normal_distribution<float> normal(0.1f);
   std::vector<std::uint16_t> bits(static_cast<std::size_t>(rows * stride), not_a_number);
   for (Index r = 0; r < rows; ++r)
-    for (Index c = 0; c < columns; ++c)
+    for (Index c = begin; c < end; ++c)
       bits[static_cast<std::size_t>(r * stride + c)] =
           static_cast<std::uint16_t>(std::bit_cast<std::uint32_t>(normal(generator)) >> 16);
   return bits;
+}
+inline std::vector<std::uint16_t> random_rows(Index rows, Index columns, Index stride, std::mt19937& generator) {
+  return random_rows(rows, 0, columns, stride, generator);
 }
 
 }  // namespace mad::testing

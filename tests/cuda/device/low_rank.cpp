@@ -1,31 +1,14 @@
 // Copyright 2026 The mad authors. SPDX-License-Identifier: Apache-2.0
 #include "low_rank.hpp"
+#include "bfloat16_rows.hpp"
 #include "comparison.hpp"
 
 #include <algorithm>
-#include <bit>
 
 using namespace mad;
 using namespace mad::testing;
 
 namespace {
-
-constexpr std::uint16_t not_a_number = 0x7fc0;
-/// Half a step of bfloat16.
-constexpr double half_step = 1.0 / 256;
-
-float value_of(std::uint16_t bits) { return std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16); }
-
-/// Random numbers in columns [begin, end) of rows; all others are NaN.
-std::vector<std::uint16_t> random_rows(Index rows, Index begin, Index end, Index stride, std::mt19937& generator) {
-  std::normal_distribution<float> normal(0.1f);
-  std::vector<std::uint16_t> bits(static_cast<std::size_t>(rows * stride), not_a_number);
-  for (Index r = 0; r < rows; ++r)
-    for (Index c = begin; c < end; ++c)
-      bits[static_cast<std::size_t>(r * stride + c)] =
-          static_cast<std::uint16_t>(std::bit_cast<std::uint32_t>(normal(generator)) >> 16);
-  return bits;
-}
 
 /// What the two products have in common, and how they are put together.
 struct Form {

@@ -1,8 +1,7 @@
 // Copyright 2026 The mad authors. SPDX-License-Identifier: Apache-2.0
 #include "product_group.hpp"
+#include "bfloat16_rows.hpp"
 #include "comparison.hpp"
-
-#include <bit>
 
 using namespace mad;
 using namespace mad::testing;
@@ -17,23 +16,6 @@ struct Map {
   bool adds_to_y = false;
   Index behind = 0;  ///< columns of other values between the rows of x and y
 };
-
-constexpr std::uint16_t not_a_number = 0x7fc0;
-/// Half a step of bfloat16: rounding alone may be as far off, and is in a row of few numbers.
-constexpr double half_step = 1.0 / 256;
-
-float value_of(std::uint16_t bits) { return std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16); }
-
-/// Random numbers; columns that belong to other values are NaN.
-std::vector<std::uint16_t> random_rows(Index rows, int columns, Index stride, std::mt19937& generator) {
-  std::normal_distribution<float> normal(0.1f);
-  std::vector<std::uint16_t> bits(static_cast<std::size_t>(rows * stride), not_a_number);
-  for (Index r = 0; r < rows; ++r)
-    for (Index c = 0; c < columns; ++c)
-      bits[static_cast<std::size_t>(r * stride + c)] =
-          static_cast<std::uint16_t>(std::bit_cast<std::uint32_t>(normal(generator)) >> 16);
-  return bits;
-}
 
 std::vector<double> expected(const ProductCase& p, Index rows) {
   std::vector<double> y;

@@ -16,13 +16,12 @@
 #include <mad/cuda/device/tensor_map.hpp>
 #include <mad/cuda/instructions/tensor_copy.cuh>
 #include <mad/cuda/instructions/warpgroup.cuh>
-#include <mad/cuda/products/factor_norm.cuh>
+#include <mad/cuda/products/norm_gradient_rows.cuh>
 #include <mad/cuda/products/normed_products.cuh>
 
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <type_traits>
 
 namespace mad::cuda {
 
@@ -32,14 +31,13 @@ using normed_products::aligned;
 using normed_products::panel;
 using normed_products::tile_rows;
 using normed_products::warpgroups;
-using normed_products::width;
+static_assert(width == normed_products::width);
 inline constexpr int most_panels = 8;  ///< of summands, of all products
 inline constexpr int computing_threads = 128 * warpgroups;
 /// Registers are shared out to warps by fours, and those that compute get what one that copies does not need.
 inline constexpr int threads = computing_threads + 128;
 inline constexpr int copying_registers = 24;
 inline constexpr int computing_registers = 240;
-inline constexpr int sums = 2 * width;  ///< of columns: dw and db
 
 /// What lies in shared memory, in bytes from a multiple of 1024.
 struct Memory {
@@ -145,22 +143,6 @@ __device__ inline void copy_all(const Block& block, const Operands& of) {
   }
 }
 
-/// Whole rows of a matrix, as products have them, without shared memory: those that are not there are the last one.
-__device__ inline void read_rows(const BFloat16* from, unsigned stride, int row, int rows,
-                                 tensor::Left<16> (&x)[width / 16]) {
-  const int lane = static_cast<int>(threadIdx.x) % 32;
-#pragma unroll
-  for (int half = 0; half < 2; ++half) {
-    const BFloat16* own =
-        from + static_cast<std::size_t>(min(row + lane / 4 + 8 * half, rows - 1)) * stride + lane % 4 * 2;
-#pragma unroll
-    for (int s = 0; s < width / 16; ++s) {
-      x[s].part[half] = *reinterpret_cast<const std::uint32_t*>(own + s * 16);
-      x[s].part[2 + half] = *reinterpret_cast<const std::uint32_t*>(own + s * 16 + 8);
-    }
-  }
-}
-
 /// dn of the warpgroup's rows of a tile.
 __device__ inline void multiply(const Block& block, int warpgroup, Turn& turn, tensor::Sums (&dn)[width / 8]) {
   int before = 0;
@@ -183,53 +165,6 @@ __device__ inline void multiply(const Block& block, int warpgroup, Turn& turn, t
   if (threadIdx.x % 128 == 0) block.free(warpgroup, before).arrive();
   tensor::pin(dn);
 }
-
-/// The sums over a warp's rows of dw and db, of which each lane gets eight; adds them to what it has.
-template <class Rows>
-struct ColumnSums {
-  static constexpr int own = sums / 32;
-  float sum[own]{};
-
-  __device__ void add(const Rows& rows, const tensor::Left<16> (&x)[width / 16], const tensor::Sums (&dn)[width / 8],
-                      const bool (&here)[2]) {
-    float all[2 * Rows::per_lane];  // dw of the lane's columns, then db
-#pragma unroll
-    for (int i = 0; i < Rows::per_lane; ++i) {
-      float d_weight = 0;
-      float d_bias = 0;
-#pragma unroll
-      for (int half = 0; half < 2; ++half) {
-        const float d = here[half] ? dn[i / 2].value[2 * half + i % 2] : 0.0f;
-        d_weight += d * rows.standardised(x[i / 4].part[i / 2 % 2 * 2 + half], i % 2, half);
-        d_bias += d;
-      }
-      all[i] = d_weight;
-      all[Rows::per_lane + i] = d_bias;
-    }
-    // Lanes with the same columns share them out among them.
-    const auto halve = [&]<int Count>(std::integral_constant<int, Count>, unsigned offset) {
-      const bool upper = (threadIdx.x & offset) != 0;
-#pragma unroll
-      for (int i = 0; i < Count; ++i) {
-        const float low = all[i];
-        const float high = all[i + Count];
-        all[i] = (upper ? high : low) + __shfl_xor_sync(0xffffffffu, upper ? low : high, static_cast<int>(offset));
-      }
-    };
-    halve(std::integral_constant<int, 4 * own>{}, 16);
-    halve(std::integral_constant<int, 2 * own>{}, 8);
-    halve(std::integral_constant<int, own>{}, 4);
-#pragma unroll
-    for (int i = 0; i < own; ++i) sum[i] += all[i];
-  }
-  /// To a warp's row of sums: dw, then db.
-  __device__ void store(float* to) const {
-    const int first = static_cast<int>(threadIdx.x / 16 % 2 * 32 + threadIdx.x / 8 % 2 * 16 + threadIdx.x / 4 % 2 * 8);
-#pragma unroll
-    for (int i = 0; i < own; ++i)
-      to[first / Rows::per_lane * width + Rows::column(first % Rows::per_lane + i)] = sum[i];
-  }
-};
 
 /// The warpgroup's rows of one tile after the other.
 template <bool Centred>
