@@ -11,6 +11,8 @@
 #include <mad/cuda/kernels/attention/narrow.cuh>
 #include <mad/cuda/kernels/attention/narrow_gradient.cuh>
 #include <mad/cuda/kernels/long_conv.cuh>
+#include <mad/cuda/products/norm_gradient_product.cuh>
+#include <mad/cuda/products/normed_products.cuh>
 
 namespace mad::cuda {
 
@@ -29,6 +31,15 @@ MAD_SHARED_FUNCTION(convolve<512, 512, false, true, BFloat16, BFloat16>);
 MAD_SHARED_FUNCTION(convolve<512, 512, true, true, BFloat16, BFloat16>);
 MAD_SHARED_FUNCTION(correlate<512, 512, true, BFloat16, BFloat16>);
 }  // namespace long_conv_detail
+
+// Norms of rows of 128 columns with products.
+namespace normed_products {
+MAD_SHARED_FUNCTION(is_there<void>);
+MAD_SHARED_FUNCTION(run<void>);
+}  // namespace normed_products
+namespace norm_gradient_product {
+MAD_SHARED_FUNCTION(run<void>);
+}  // namespace norm_gradient_product
 
 }  // namespace mad::cuda
 

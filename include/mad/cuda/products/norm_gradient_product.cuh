@@ -322,7 +322,8 @@ inline int blocks(const Queue& queue, Index rows) {
 }
 
 /// \param partial gets 2 x 128 sums of each block, of dw and db
-inline void run(Queue& queue, const GroupedProduct& p, const NormGradient& n, Index rows, float* partial) {
+template <class = void>
+void run(Queue& queue, const GroupedProduct& p, const NormGradient& n, Index rows, float* partial) {
   if (queue.rehearsing() || rows == 0) return;
   Operands of{};
   for (int t = 0; t < p.terms; ++t) {

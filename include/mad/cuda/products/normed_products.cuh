@@ -236,8 +236,9 @@ template <int Threads, bool Centred, bool HasBias>
 __global__ void __launch_bounds__(32, 1) multiply(const __grid_constant__ Products) {}
 #endif
 
-/// True where the device has this code.
-inline bool is_there() {
+/// True where the device has this code. A template, like `run`, so that a library can have the kernels (compiled.cuh).
+template <class = void>
+bool is_there() {
   const auto* kernel = reinterpret_cast<const void*>(multiply<threads, true, true>);
   return Queue::facts_of(kernel, "products of a norm").maxThreadsPerBlock >= threads;
 }
@@ -269,7 +270,8 @@ void launch(Queue& queue, const Products& products) {
 }
 
 /// Computes the norm and the products, which it takes together.
-inline void run(Queue& queue, const NormOfRows& n, std::span<const GroupedProduct> all, Index rows) {
+template <class = void>
+void run(Queue& queue, const NormOfRows& n, std::span<const GroupedProduct> all, Index rows) {
   if (queue.rehearsing() || rows == 0) return;
   Products products{};
   products.x = tensor_map(n.x, rows, width, static_cast<Index>(n.x_stride), tile_rows, panel);
