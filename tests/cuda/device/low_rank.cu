@@ -1,11 +1,10 @@
 // Copyright 2026 The mad authors. SPDX-License-Identifier: Apache-2.0
 #include "device_model.cuh"
 #include "low_rank.hpp"
+#include "operands.hpp"
 
 #include <mad/cuda/device/device.hpp>
 #include <mad/cuda/kernels/put_off_products.cuh>
-
-#include <cstring>
 
 namespace mad::testing {
 
@@ -30,34 +29,25 @@ cuda::GroupedProduct product(const cuda::BFloat16* x, Index x_stride, int inner,
 void multiply_low_rank_on_device(LowRankCase& c, Index rows) {
   const cuda::Device device = cuda::Device::open();
   cuda::Queue queue(device.multiprocessors());
-  std::vector<Buffer> memory;
-  memory.reserve(7);
-  const auto uploaded = [&](const std::vector<std::uint16_t>& bits) {
-    if (bits.empty()) return static_cast<cuda::BFloat16*>(nullptr);
-    memory.emplace_back(static_cast<Index>(bits.size()), "an operand");
-    memory.back().upload({reinterpret_cast<const cuda::BFloat16*>(bits.data()), bits.size()}, queue.stream());
-    return memory.back().data();
-  };
-  cuda::BFloat16* const rows_of_z = uploaded(c.z);
-  cuda::BFloat16* const y = uploaded(c.y);
+  Operands<cuda::BFloat16> operands(queue);
+  cuda::BFloat16* const rows_of_z = operands.upload(c.z);
+  const std::size_t z_at = operands.last();
+  cuda::BFloat16* const y = operands.upload(c.y);
+  const std::size_t y_at = operands.last();
   cuda::BFloat16* const z = rows_of_z + c.z_column;
   const cuda::GroupedProduct first =
-      product(uploaded(c.x), c.x_stride, c.inner, uploaded(c.first), c.in_out, c.middle, z, c.z_stride);
+      product(operands.upload(c.x), c.x_stride, c.inner, operands.upload(c.first), c.in_out, c.middle, z, c.z_stride);
   cuda::GroupedProduct second =
-      product(z + c.from, c.z_stride, c.used, uploaded(c.second), c.in_out, c.columns, y, c.y_stride);
-  second.bias = uploaded(c.bias);
-  second.addend = c.adds_to_y ? y : uploaded(c.addend);
+      product(z + c.from, c.z_stride, c.used, operands.upload(c.second), c.in_out, c.columns, y, c.y_stride);
+  second.bias = operands.upload(c.bias);
+  second.addend = c.adds_to_y ? y : operands.upload(c.addend);
   second.addend_stride = second.y_stride;
   if (!cuda::takes(first) || !cuda::takes(second) || !cuda::takes_low_rank(first, second))
     throw UsageError("the kernel does not take these products");
   cuda::multiply_low_rank(queue, first, second, rows);
   queue.wait();
-  const auto download = [&](std::size_t index, std::vector<std::uint16_t>& bits) {
-    const std::vector<cuda::BFloat16> found = memory[index].download(queue.stream());
-    std::memcpy(bits.data(), found.data(), found.size() * sizeof found[0]);
-  };
-  download(0, c.z);
-  download(1, c.y);
+  c.z = operands.download(z_at);
+  c.y = operands.download(y_at);
 }
 
 bool follows_on_device(Unlike unlike) {

@@ -1,10 +1,10 @@
 // Copyright 2026 The mad authors. SPDX-License-Identifier: Apache-2.0
 #include "norm_gradient_product.hpp"
+#include "operands.hpp"
 
 #include <mad/cuda/device/device.hpp>
 #include <mad/cuda/products/norm_gradient_product.cuh>
 
-#include <cstring>
 #include <limits>
 #include <span>
 
@@ -15,32 +15,24 @@ bool norm_gradient_on_device(NormGradientCase& c, Index rows) {
   if (!cuda::normed_products::is_there()) return false;
   const cuda::Device device = cuda::Device::open();
   cuda::Queue queue(device.multiprocessors());
-  std::vector<cuda::Buffer<cuda::BFloat16>> memory;
-  const auto uploaded = [&](const std::vector<std::uint16_t>& bits) {
-    if (bits.empty()) return static_cast<cuda::BFloat16*>(nullptr);
-    memory.emplace_back(static_cast<Index>(bits.size()), "an operand");
-    memory.back().upload({reinterpret_cast<const cuda::BFloat16*>(bits.data()), bits.size()}, queue.stream());
-    return memory.back().data();
-  };
-  cuda::Buffer<float> weight(static_cast<Index>(c.weight.size()), "a parameter");
-  weight.upload(std::span<const float>(c.weight), queue.stream());
+  Operands<cuda::BFloat16> operands(queue);
+  Operands<float> parameters(queue);
   cuda::GroupedProduct product;
   product.columns = d::width;
   for (const NormGradientCase::Term& t : c.terms)
-    product.term[static_cast<std::size_t>(product.terms++)] = {.x = uploaded(t.dy),
+    product.term[static_cast<std::size_t>(product.terms++)] = {.x = operands.upload(t.dy),
                                                                .x_stride = static_cast<std::size_t>(t.stride),
-                                                               .weight = uploaded(t.weight),
+                                                               .weight = operands.upload(t.weight),
                                                                .inner = t.inner,
                                                                .in_out = true};
-  d::NormGradient norm{.x = uploaded(c.x),
+  d::NormGradient norm{.x = operands.upload(c.x),
                        .x_stride = static_cast<std::size_t>(c.x_stride),
-                       .addend = uploaded(c.addend),
+                       .addend = operands.upload(c.addend),
                        .addend_stride = static_cast<std::size_t>(c.addend_stride),
-                       .weight = weight.data(),
+                       .weight = parameters.upload(c.weight),
                        .epsilon = c.epsilon,
                        .centred = c.centred};
-  if (!c.in_place) uploaded(c.dx);
-  norm.dx = memory.back().data();
+  norm.dx = c.in_place ? const_cast<cuda::BFloat16*>(norm.addend) : operands.upload(c.dx);
   norm.dx_stride = static_cast<std::size_t>(c.in_place ? c.addend_stride : c.dx_stride);
   if (!d::takes(product) || !d::takes(norm)) throw UsageError("the kernel does not take this product");
   const Index blocks = d::blocks(queue, rows);
@@ -49,9 +41,7 @@ bool norm_gradient_on_device(NormGradientCase& c, Index rows) {
   partial.upload(std::span(poison), queue.stream());
   d::run(queue, product, norm, rows, partial.data());
   queue.wait();
-  const std::vector<cuda::BFloat16> found = memory.back().download(queue.stream());
-  c.dx.resize(found.size());
-  std::memcpy(c.dx.data(), found.data(), found.size() * sizeof found[0]);
+  c.dx = operands.download(operands.last());
   c.sums.assign(d::sums, 0);
   const std::vector<float> of_blocks = partial.download(queue.stream());
   for (std::size_t i = 0; i < of_blocks.size(); ++i) c.sums[i % d::sums] += double{of_blocks[i]};
