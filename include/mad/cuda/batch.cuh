@@ -8,6 +8,8 @@
 #include <mad/cuda/kernels/embedding.cuh>
 #include <mad/cuda/kernels/optimizer.cuh>
 
+#include <cstddef>
+
 namespace mad::cuda {
 
 /// Examples on the device: inputs and targets are (rows, length) and (rows, target_length).

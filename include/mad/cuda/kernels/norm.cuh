@@ -9,6 +9,8 @@
 #include <mad/ops/norm.hpp>
 
 #include <algorithm>
+#include <cstddef>
+#include <type_traits>
 
 namespace mad::cuda {
 
