@@ -14,6 +14,7 @@
 #include <mad/core/view.hpp>
 #include <mad/cuda/device/queue.hpp>
 #include <mad/cuda/kernels/attention/narrow_keys.cuh>
+#include <mad/cuda/kernels/attention/narrow_sums.cuh>
 
 #include <algorithm>
 #include <cstddef>
@@ -30,66 +31,38 @@ struct Gradients {
   std::size_t o_stride, do_stride, lse_stride, dq_stride, dk_stride, dv_stride;
 };
 
-/// Sums of a block of keys, by way of its rows of shared memory, which are free by now, to memory. `dk` and `dv` are
-/// the first rows of the sequence for the warp's head, `first` the block's first position and `end` that behind the
-/// last.
+/// Where sums of a block of keys go: `dk` and `dv` are the first rows of the sequence for the warp's head.
+struct KeyGradients {
+  BFloat16 *dk, *dv;
+  std::size_t dk_stride, dv_stride;
+  float key_factor, value_factor;
+};
+
+/// Sums of a block of keys to memory. `first` is its first position and `end` that behind the last.
 template <int Width>
-__device__ void put(const OwnKeys<Width>& own, const Memory<Width>& memory, int row, int first, int end,
-                    float key_factor, float value_factor, const Rotation& rotation, BFloat16* dk, std::size_t dk_stride,
-                    BFloat16* dv, std::size_t dv_stride) {
-  constexpr int staged = Backward<Width>::staged;
+__device__ void put(const OwnKeys<Width>& own, const KeyGradients& to, int first, int end, const Rotation& rotation) {
+  constexpr int tiles = Backward<Width>::tiles;
   const int lane = thread_number() % 32;
-  auto* keys = reinterpret_cast<float*>(memory.keys + row * stride<Width>);
-  auto* values = reinterpret_cast<float*>(memory.values + row * stride<Width>);
-  Turn<Width> turn[Backward<Width>::keys / staged];
+  first += lane / 4;
+  BFloat16* dv = to.dv + static_cast<std::size_t>(first) * to.dv_stride + lane % 4 * 2;
+  RowSums<Width> sums[tiles];
 #pragma unroll
-  for (int i = 0; i < Backward<Width>::keys / staged; ++i)
-    turn[i].ask(min(first + i * staged + lane % staged, end - 1), rotation);
+  for (int j = 0; j < tiles; ++j)
 #pragma unroll
-  for (int i = 0; i < Backward<Width>::keys / staged; ++i) {
+    for (int c = 0; c < Width / 8; ++c) sums[j].channels[c] = own.d_value[j][c];
 #pragma unroll
-    for (int j = 0; j < staged / 16; ++j)
+  for (int i = 0; i < 2 * tiles; ++i, dv += 8 * to.dv_stride)
+    if (first + i * 8 < end) sums[i / 2].store(i % 2, to.value_factor, dv);
+  BFloat16* dk = to.dk + static_cast<std::size_t>(first) * to.dk_stride + lane % 4 * 2;
 #pragma unroll
-      for (int c = 0; c < Width / 8; ++c)
+  for (int j = 0; j < tiles; ++j)
 #pragma unroll
-        for (int half = 0; half < 2; ++half) {
-          const Sums& d_key = own.d_key[i * staged / 16 + j][c];
-          const Sums& d_value = own.d_value[i * staged / 16 + j][c];
-          const int at = (j * 16 + half * 8 + lane / 4) * Width + c * 8 + lane % 4 * 2;
-          *reinterpret_cast<float2*>(keys + at) = float2{d_key.value[2 * half], d_key.value[2 * half + 1]};
-          *reinterpret_cast<float2*>(values + at) = float2{d_value.value[2 * half], d_value.value[2 * half + 1]};
-        }
-    __syncwarp();
-    const int t = first + i * staged + lane;
-    if (lane < staged && t < end) {
-      float sum[Width];
-      turn_otherwise<Width>(keys + lane * Width, t, -1.0f, rotation);
-      load(keys + lane * Width, sum);
-      turn[i].store_back(sum, key_factor, dk + t * dk_stride);
-      load(values + lane * Width, sum);
+    for (int c = 0; c < Width / 8; ++c) sums[j].channels[c] = own.d_key[j][c];
+  turn_back(sums, rotation, first, end);
 #pragma unroll
-      for (int c = 0; c < Width; ++c) sum[c] *= value_factor;
-#pragma unroll
-      for (int c = 0; c < Width; c += 8) store(dv + t * dv_stride + c, reinterpret_cast<const float(&)[8]>(sum[c]));
-    }
-    __syncwarp();
-  }
+  for (int i = 0; i < 2 * tiles; ++i, dk += 8 * to.dk_stride)
+    if (first + i * 8 < end) sums[i / 2].store(i % 2, to.key_factor, dk);
 }
-
-/// A load of rows: keys [chunk, chunk_end) and the queries [loaded, loaded_end) of a head of those that share them.
-struct Load {
-  int chunk, chunk_end;
-  int member;
-  int loaded, loaded_end;
-
-  /// True if the keys are loaded as well.
-  __device__ bool is_first() const { return member == 0 && loaded == chunk; }
-};
-
-/// What rows in shared memory were divided by, all powers of two.
-struct Powers {
-  float key, value, gradient;
-};
 
 /// Brings rows to shared memory. What is in `powers` of keys and values stays where they do.
 template <int Width, int Warps>
@@ -184,60 +157,52 @@ __device__ void load_rows(const Memory<Width>& memory, const Load& at, const Att
 }
 
 /// dq to memory, or what is known of it by now.
-template <int Width, int Warps>
+template <int Width>
 __device__ void put_queries(const Memory<Width>& memory, const Load& at, const AttentionSizes& n,
-                            const Share<Warps>& share, const Gradients& g, const Powers& powers) {
-  using B = Backward<Width>;
-  const Part part(share);
-  const int kv_head = (block_number_x() << share.shift) + part.slot;
-  const int head = kv_head * (n.heads / n.kv_heads) + at.member;
+                            const Share<Backward<Width>::warps>& share, const Gradients& g, const Powers& powers) {
+  constexpr int at_once = 2;  // neighbouring blocks of 16 rows
+  const int warp = thread_number() / 32;
+  const int lane = thread_number() % 32;
+  const int slot = share.head_of(warp);
+  const int head = ((block_number_x() << share.shift) + slot) * (n.heads / n.kv_heads) + at.member;
   const std::size_t sequence = static_cast<std::size_t>(block_number_y()) * n.length;
   const float unit = powers.key * powers.value * powers.gradient * (1 / probability_unit);
-  const QueryRows<Width> from = memory.queries.of_head(part.slot, share.rows);
-  const Rotation rotation = n.rotation();
-  const auto put_row = [&](int r, const auto& store_back) {
-    const int t = at.loaded + r;
-    if (t >= at.loaded_end) return;
-    float sum[Width];
-#pragma unroll
-    for (int c = 0; c < Width; c += 2) {
-      const auto* pair = reinterpret_cast<const float2*>(from.d_query + (r / 16 * (Width / 8) + c / 8) * 128 +
-                                                         r % 8 * 16 + c % 8 * 2 + r % 16 / 8 * 2);
-      sum[c] = pair->x * unit;
-      sum[c + 1] = pair->y * unit;
-    }
-    float* rest = g.partial_dq + ((sequence + t) * n.heads + head) * Width;
-    if (at.chunk > max(0, t - n.window) / share.rows * share.rows) {
-      float x[Width];
-      load(rest, x);
-#pragma unroll
-      for (int c = 0; c < Width; ++c) sum[c] += x[c];
-    }
-    if (at.loaded == at.chunk)
-      store_back(sum, t, g.dq + (sequence + t) * g.dq_stride + head * Width);
-    else
-      store(rest, sum);
-  };
-  if (rotation.turns_halves(Width)) {
-    Turn<Width> turn[B::loaded];
-#pragma unroll
-    for (int u = 0; u < B::loaded; ++u)
-      turn[u].ask(min(at.loaded + part.first + u * part.apart, n.length - 1), rotation);
-#pragma unroll
-    for (int u = 0; u < B::loaded; ++u)
-      put_row(part.first + u * part.apart,
-              [&](const float(&sum)[Width], int, BFloat16* to) { turn[u].store_back(sum, n.scale, to); });
-  } else {
+  const float* sums = memory.queries.of_head(slot, share.rows).d_query + lane * 4;
+  const auto column = static_cast<std::size_t>(head * Width + lane % 4 * 2);
 #pragma unroll 1
-    for (int r = part.first; at.loaded + r < at.loaded_end; r += part.apart)
-      put_row(r, [&](const float(&sum)[Width], int t, BFloat16* to) {
-        float x[Width];
+  for (int first = share.place_of(warp) * 16 * at_once; at.loaded + first < at.loaded_end;
+       first += share.head_warps() * 16 * at_once) {
+    const int t0 = at.loaded + first + lane / 4;
+    RowSums<Width> sum[at_once];
 #pragma unroll
-        for (int c = 0; c < Width; ++c) x[c] = sum[c];
-        rotation.turn<Width>(x, t, -1.0f, n.scale);
+    for (int j = 0; j < at_once; ++j)
 #pragma unroll
-        for (int c = 0; c < Width; c += 8) store(to + c, reinterpret_cast<const float(&)[8]>(x[c]));
-      });
+      for (int c = 0; c < Width / 8; ++c) load(sums + (first + 16 * j) * Width + c * 128, sum[j].channels[c].value);
+    if (g.partial_dq != nullptr) {
+#pragma unroll
+      for (int i = 0; i < 2 * at_once; ++i) {
+        const int t = t0 + 8 * i;
+        if (t >= at.loaded_end) break;
+        float* rest = g.partial_dq + (sequence + static_cast<unsigned>(t)) * n.heads * Width + column;
+#pragma unroll
+        for (int c = 0; c < Width / 8; ++c) {
+          float& x = sum[i / 2].at(i % 2, 2 * c);
+          float& y = sum[i / 2].at(i % 2, 2 * c + 1);
+          float2 other{0, 0};
+          if (at.chunk > max(0, t - n.window) / share.rows * share.rows)
+            other = *reinterpret_cast<const float2*>(rest + c * 8);
+          x = x * unit + other.x;
+          y = y * unit + other.y;
+          if (at.loaded != at.chunk) *reinterpret_cast<float2*>(rest + c * 8) = float2{x, y};
+        }
+      }
+      if (at.loaded != at.chunk) continue;
+    }
+    turn_back(sum, n.rotation(), t0, at.loaded_end);
+    BFloat16* dq = g.dq + (sequence + static_cast<unsigned>(t0)) * g.dq_stride + column;
+#pragma unroll
+    for (int i = 0; i < 2 * at_once; ++i, dq += 8 * g.dq_stride)
+      if (t0 + 8 * i < at.loaded_end) sum[i / 2].store(i % 2, g.partial_dq == nullptr ? n.scale * unit : n.scale, dq);
   }
 }
 
@@ -249,70 +214,84 @@ __global__ void __launch_bounds__(Backward<Width>::threads, Backward<Width>::blo
   using B = Backward<Width>;
   extern __shared__ float4 dynamic_memory[];
   const Memory<Width> memory(dynamic_memory, share);
-  const int warp = static_cast<int>(threadIdx.x) / 32;
-  const int slot = share.head_of(warp);
-  const int kv_head = (static_cast<int>(blockIdx.x) << share.shift) + slot;  // of the warp
-  const bool keeps = g.partial_dkv != nullptr;
-  Powers powers{1, 1, 1};
-  Load at{};
-  const auto row_of = [&](int block) { return share.row(slot) + block * B::keys; };
+  // What is needed behind the passing queries stays in shared memory: there are not the registers to keep it.
+  Known& known = *memory.known;
+  const auto head_of_warp = [&] { return (block_number_x() << share.shift) + share.head_of(thread_number() / 32); };
   const auto kept = [&](int block) {
     constexpr int each = B::tiles * (Width / 8) * 2 * 32;
     const int blocks = (n.length + B::keys - 1) / B::keys;
-    return g.partial_dkv +
-           ((static_cast<std::size_t>(block_number_y()) * n.kv_heads + kv_head) * blocks + at.chunk / B::keys + block) *
-               each;
+    return g.partial_dkv + ((static_cast<std::size_t>(block_number_y()) * n.kv_heads + head_of_warp()) * blocks +
+                            known.at.chunk / B::keys + block) *
+                               each;
   };
   const auto put_block = [&](const OwnKeys<Width>& own, int block, float unit) {
     const std::size_t sequence = static_cast<std::size_t>(block_number_y()) * n.length;
-    put(own, memory, row_of(block), at.chunk + block * B::keys, at.chunk_end,
-        unit * powers.value * reciprocal_of_power(powers.key) * (1 / (probability_unit * log2_e)),  // queries: log2(e)
-        unit * (1 / probability_unit), n.rotation(), g.dk + sequence * g.dk_stride + kv_head * Width, g.dk_stride,
-        g.dv + sequence * g.dv_stride + kv_head * Width, g.dv_stride);
+    const int kv_head = head_of_warp();
+    const KeyGradients to{.dk = g.dk + sequence * g.dk_stride + kv_head * Width,
+                          .dv = g.dv + sequence * g.dv_stride + kv_head * Width,
+                          .dk_stride = g.dk_stride,
+                          .dv_stride = g.dv_stride,
+                          .key_factor = unit * known.powers.value * reciprocal_of_power(known.powers.key) *
+                                        (1 / (probability_unit * log2_e)),  // queries have been multiplied by log2(e)
+                          .value_factor = unit * (1 / probability_unit)};
+    put(own, to, known.at.chunk + block * B::keys, known.at.chunk_end, n.rotation());
   };
 
+  Load at{};
+  Powers powers{1, 1, 1};
 #pragma unroll 1
   for (at.chunk = 0; at.chunk < n.length; at.chunk += share.rows) {
     at.chunk_end = min(at.chunk + share.rows, n.length);
-    const int end = min(n.length, at.chunk_end + n.window);  // behind the last query that sees a key of the chunk
 #pragma unroll 1
     for (at.member = 0; at.member < n.heads / n.kv_heads; ++at.member) {
 #pragma unroll 1
-      for (at.loaded = at.chunk; at.loaded < end; at.loaded += share.rows) {
-        at.loaded_end = min(at.loaded + share.rows, end);
+      for (at.loaded = at.chunk; at.loaded < at.end(n); at.loaded += share.rows) {
+        at.loaded_end = min(at.loaded + share.rows, at.end(n));
         __syncthreads();
         load_rows<Width>(memory, at, n, share, of, g, powers);
+        if (threadIdx.x == 0) known = {at, powers};
         __syncthreads();
-        const int rows = at.loaded_end - at.loaded;
-        const QueryRows<Width> queries = memory.queries.of_head(slot, share.rows).of_lane(memory.apart);
-        const Course<Width> course(share.place_of(warp), share.head_warps(), rows, at.loaded == at.chunk, n.window);
 #pragma unroll 1
         for (int which = 0; which < 2; ++which) {
-          const int block = course.block(which);
+          const int warp = thread_number() / 32;
+          const int rows = known.at.loaded_end - known.at.loaded;
+          const Course<Width> course(share.place_of(warp), share.head_warps(), rows, known.at.loaded == known.at.chunk,
+                                     n.window);
           const Way way = course.way(which);
+#pragma unroll 1
           for (int step = 0; step < way.waits; ++step) meet();
           if (way.steps == 0) continue;
           OwnKeys<Width> own;
-          own.take(memory, row_of(block));
-          if (!at.is_first()) {
-            own.recall(kept(block));
-            own.multiply(reciprocal_of_power(powers.gradient));
+          {
+            const int block = course.block(which);
+            own.take(memory, share.row(share.head_of(warp)) + block * B::keys);
+            if (!known.at.is_first()) {
+              own.recall(kept(block));
+              own.multiply(reciprocal_of_power(known.powers.gradient));
+            }
+            const QueryRows<Width> queries =
+                memory.queries.of_head(share.head_of(warp), share.rows).of_lane(memory.apart);
+            own.run(queries, memory.apart, way, rows, known.at.loaded - known.at.chunk - block * B::keys, n.window);
           }
-          own.run(queries, memory.apart, way, rows, at.loaded - at.chunk - block * B::keys, n.window);
-          if (keeps) {
-            own.multiply(powers.gradient);
+          const int place = share.place_of(thread_number() / 32);
+          const int block = which == 0 ? place : 2 * share.head_warps() - 1 - place;
+          if (g.partial_dkv != nullptr) {
+            own.multiply(known.powers.gradient);
             own.keep(kept(block));
           } else {
-            put_block(own, block, powers.gradient);
+            put_block(own, block, known.powers.gradient);
           }
         }
         __syncthreads();
+        at = known.at;
+        powers = known.powers;
         put_queries<Width>(memory, at, n, share, g, powers);
       }
     }
-    if (!keeps) continue;
+    if (g.partial_dkv == nullptr) continue;
+#pragma unroll 1
     for (int which = 0; which < 2; ++which) {
-      const int place = share.place_of(warp);
+      const int place = share.place_of(thread_number() / 32);
       const int block = which == 0 ? place : 2 * share.head_warps() - 1 - place;
       if (at.chunk + block * B::keys >= at.chunk_end) continue;
       OwnKeys<Width> own;

@@ -4,25 +4,12 @@
 /// queries that pass by.
 #pragma once
 
+#include <mad/cuda/kernels/attention/narrow_course.cuh>
 #include <mad/cuda/kernels/attention/narrow_rows.cuh>
 
 #include <cstdint>
 
 namespace mad::cuda::attention_narrow {
-
-/// How the backward pass is cut. Rows are those of all heads of a block.
-template <int Width>
-struct Backward {
-  static constexpr int warps = Width == 8 ? 8 : 4;
-  static constexpr int threads = 32 * warps;
-  static constexpr int tiles = 32 / Width;  ///< tiles of 16 keys of a block
-  static constexpr int keys = 16 * tiles;   ///< of a block, which a warp has in registers; it takes two in turn
-  static constexpr int step = keys / 2;     ///< queries between two barriers
-  static constexpr int capacity = 2 * warps * keys;          ///< rows of keys, and of queries, if there is the memory
-  static constexpr int loaded = capacity / threads;          ///< of them, those that a thread loads
-  static constexpr int staged = Width == 8 ? 32 : 16;        ///< keys whose sums fit where the block's rows were
-  static constexpr int blocks_at_once = Width == 8 ? 2 : 3;  ///< on a multiprocessor
-};
 
 /// Where rows of queries are in shared memory. Each of the arrays leaves 16 bytes or more out between heads, as
 /// `Share::row` does.
@@ -46,6 +33,29 @@ struct QueryRows {
   }
 };
 
+/// A load of rows: keys [chunk, chunk_end) and the queries [loaded, loaded_end) of a head of those that share them.
+struct Load {
+  int chunk, chunk_end;
+  int member;
+  int loaded, loaded_end;
+
+  /// True if the keys are loaded as well.
+  __device__ bool is_first() const { return member == 0 && loaded == chunk; }
+  /// Behind the last query that sees a key of the chunk.
+  __device__ int end(const AttentionSizes& n) const { return min(n.length, chunk_end + n.window); }
+};
+
+/// What rows in shared memory were divided by, all powers of two.
+struct Powers {
+  float key, value, gradient;
+};
+
+/// What all threads know of the rows in shared memory.
+struct Known {
+  Load at;
+  Powers powers;
+};
+
 /// What is in shared memory.
 template <int Width>
 struct Memory {
@@ -53,9 +63,10 @@ struct Memory {
   /// Bytes of a row, and of what is between heads.
   static constexpr int row_bytes = 4 * stride<Width> * 2 + Width * 4 + 2 * 2 * 2;
   static constexpr int head_bytes = 4 * stride<Width> * 2 + 3 * 16;
-  static constexpr int scratch_bytes = 4 * warps * 4;
+  static constexpr int scratch_bytes = 4 * warps * 4 + static_cast<int>(sizeof(Known));
 
   float (&scratch)[4][warps];
+  Known* known;
   int apart;  ///< values from keys and do from queries
   BFloat16* keys;
   BFloat16* values;
@@ -64,6 +75,7 @@ struct Memory {
 
   __device__ Memory(float4* begin, const Share<warps>& share)
       : scratch(*reinterpret_cast<float (*)[4][warps]>(begin)),
+        known(reinterpret_cast<Known*>(begin + warps)),
         apart(share.all_rows() * stride<Width>),
         keys(reinterpret_cast<BFloat16*>(begin + scratch_bytes / 16)),
         values(keys + apart),
@@ -96,10 +108,17 @@ struct PassingQueries {
 
   /// Queries `row` and so on of a head; the lane's.
   __device__ PassingQueries(const QueryRows<Width>& head, int row, int apart) {
+    load_rows(head, row, apart);
+    load_columns(head, row, apart);
+  }
+  /// All but the transposed ones.
+  __device__ void load_rows(const QueryRows<Width>& head, int row, int apart) {
     load_twice_at<false>(head.query + row * stride<Width>, apart, rows);
-    load_twice_at<true>(head.query + row * stride<Width>, apart, columns);
     load_sums(head.minus_lse + row * 2, minus_lse);
     load_sums(head.minus_delta + row * 2, minus_delta);
+  }
+  __device__ void load_columns(const QueryRows<Width>& head, int row, int apart) {
+    load_twice_at<true>(head.query + row * stride<Width>, apart, columns);
   }
 
 private:
@@ -109,62 +128,6 @@ private:
     to[1] = {{four.z, four.w}};
   }
 };
-
-/// The way of a block of keys past a load of queries, of which some pass at each step.
-struct Way {
-  int waits;  ///< steps before it begins
-  int first;  ///< place of the first step
-  int by;     ///< from one step to the next
-  int steps;
-  int round;  ///< after this place comes 0
-};
-
-/// The course of a head's warps past a load of queries. A warp has two blocks of keys in turn, its place-th from the
-/// front and from the back, so that all have as much to do; no two are at the same queries at a time. A step is half as
-/// many queries as a block has keys.
-///
-/// Where the queries are at the keys' positions, a warp goes up through those that see its first block, from the
-/// block's own on, and then down through those that see its second, so that it comes to the block's own in the last
-/// step. Going the same way, warps stay as far apart as their blocks. Those that go up and those that go down are at
-/// places of different parity, as blocks begin at even ones and the number of steps is even.
-///
-/// A warp pauses for two steps between its blocks, in which it puts away the first's sums while the others go on.
-///
-/// Elsewhere all queries may see all keys: the warps go round, one behind the other, once for each block.
-template <int Width>
-class Course {
-  using B = Backward<Width>;
-
-public:
-  __device__ Course(int place, int warps, int rows, bool at_keys, int window)
-      : place_(place), warps_(warps), count_((rows + B::step - 1) / B::step), window_(window), at_keys_(at_keys) {
-    steps_ = 0;
-    if (at_keys)
-      for (int p = 0; p < warps; ++p) steps_ = max(steps_, (length(p) + length(2 * warps - 1 - p) + 1) / 2 * 2);
-    if (at_keys && warps > 1) steps_ += 2;
-  }
-  /// The number of the first or second block.
-  __device__ int block(int which) const { return which == 0 ? place_ : 2 * warps_ - 1 - place_; }
-  __device__ Way way(int which) const {
-    const int round = max(count_, warps_);
-    if (!at_keys_) return {0, place_, 1, round, round};
-    const int own = length(block(which));
-    if (which == 0) return {0, 2 * place_, 1, own, count_ + 1};
-    return {steps_ - length(place_) - own, 2 * block(1) + own - 1, -1, own, count_ + 1};
-  }
-
-private:
-  /// Of the queries at the keys' positions, places that see a block.
-  __device__ int length(int block) const {
-    return max(0, min(count_, (block * B::keys + B::keys - 1 + window_) / B::step + 1) - 2 * block);
-  }
-
-  int place_, warps_, count_, window_, steps_;
-  bool at_keys_;
-};
-
-/// All warps of a block wait for each other, each at its place of the code; `__syncthreads` asks for the same place.
-__device__ inline void meet() { asm volatile("bar.sync 0;" : : : "memory"); }
 
 /// A block of keys of a warp.
 template <int Width>
@@ -243,54 +206,105 @@ struct OwnKeys {
     }
   };
 
-  /// What follows from them. `distance` is that of the lane's first query from its first key of the tile.
-  template <bool Masked>
-  __device__ void add(int j, Products x, const PassingQueries<Width>& queries, int distance, int window,
-                      Sums (&d_query)[Width / 8]) {
-    HalfSums p[2];
+  /// Powers of two and gradients of scores of a tile and 16 queries, transposed: factors of the products for the
+  /// three gradients.
+  struct Factors {
+    Left<16> mixing;
+    Left<16> d_scores;
+
+    /// With Masked not all queries see all keys: `distance` is that of the lane's first query from its first key.
+    template <bool Masked>
+    static __device__ Factors of(const Products& x, int distance, int window) {
+      Factors f;
 #pragma unroll
-    for (int b = 0; b < 2; ++b)
+      for (int b = 0; b < 2; ++b)
 #pragma unroll
-      for (int half = 0; half < 2; ++half) {
-        constexpr std::uint32_t unit = pair_of(0x1800);   // exponent_unit
-        constexpr std::uint32_t shift = pair_of(0x2680);  // exponent_shift units
-        std::uint32_t& power = p[b].row[half];
-        power = x.exponent[b].row[half];
-        if (!Masked && is_by_multipliers(b)) {
-          power = power_of_two(multiply_add_positive(power, unit, shift));
-        } else {
-          power = plain_power_of_two(power);
-          if (Masked && !sees(distance + b * 8 - half * 8, window)) power &= 0xffff0000u;
-          if (Masked && !sees(distance + b * 8 + 1 - half * 8, window)) power &= 0x0000ffffu;
+        for (int half = 0; half < 2; ++half) {
+          constexpr std::uint32_t unit = pair_of(0x1800);   // exponent_unit
+          constexpr std::uint32_t shift = pair_of(0x2680);  // exponent_shift units
+          std::uint32_t power = x.exponent[b].row[half];
+          if (!Masked && is_by_multipliers(b)) {
+            power = power_of_two(multiply_add_positive(power, unit, shift));
+          } else {
+            power = plain_power_of_two(power);
+            if (Masked && !sees(distance + b * 8 - half * 8, window)) power &= 0xffff0000u;
+            if (Masked && !sees(distance + b * 8 + 1 - half * 8, window)) power &= 0x0000ffffu;
+          }
+          f.mixing.part[2 * b + half] = power;
+          f.d_scores.part[2 * b + half] = attention_narrow::multiply(x.d_score[b].row[half], power);
         }
-        x.d_score[b].row[half] = attention_narrow::multiply(x.d_score[b].row[half], power);
-      }
-    const Left<16> mixing = as_left(p[0], p[1]);
-    const Left<16> d_scores = as_left(x.d_score[0], x.d_score[1]);
-    const Left<16> d_scores_of_queries = tensor::transposed(d_scores);
+      return f;
+    }
+  };
+
+  /// What a tile and 16 queries add to the gradients of its keys and values.
+  __device__ void add(int j, const Factors& f, const PassingQueries<Width>& queries) {
 #pragma unroll
     for (int c = 0; c < Width / 8; ++c) {
-      multiply_add_halves(d_value[j][c], mixing, queries.columns[1].right(c));
-      multiply_add_halves(d_key[j][c], d_scores, queries.columns[0].right(c));
-      multiply_add_halves(d_query[c], d_scores_of_queries, key_columns[j][c]);
+      multiply_add_halves(d_value[j][c], f.mixing, queries.columns[1].right(c));
+      multiply_add_halves(d_key[j][c], f.d_scores, queries.columns[0].right(c));
     }
   }
+  /// And to those of the queries, with `d_scores` transposed.
+  __device__ void add_to_queries(Sums (&d_query)[Width / 8], int j, const Left<16>& d_scores) const {
+#pragma unroll
+    for (int c = 0; c < Width / 8; ++c) multiply_add_halves(d_query[c], d_scores, key_columns[j][c]);
+  }
 
-  /// Queries `row` to `row` + 15 pass by, `ahead` of the block's first key. If All, they see all keys of the block.
-  template <bool All>
+  /// Queries `row` to `row` + 15 pass by, `ahead` of the block's first key; not all of them see all keys.
   __device__ void pass(const QueryRows<Width>& head, int apart, int row, int ahead, int window) {
     const PassingQueries<Width> queries(head, row, apart);
     Sums d_query[Width / 8];
-#pragma unroll
-    for (int c = 0; c < Width / 8; ++c) load(head.d_query + row * Width + c * 128, d_query[c].value);
+    load_d_query(head, row, d_query);
     const int lane = static_cast<int>(threadIdx.x) % 32;
     const int distance = ahead + lane % 4 * 2 - lane / 4;
 #pragma unroll
-    for (int j = 0; j < tiles; ++j)
-      if (All || (ahead >= 16 * j && ahead - 16 * j - 15 <= window))
-        add<!All>(j, Products(*this, j, queries), queries, distance - 16 * j, window, d_query);
+    for (int j = 0; j < tiles; ++j) {
+      Factors f;
+      if (ahead >= 16 * j + 16 && ahead - 16 * j + 15 <= window)
+        f = Factors::template of<false>(Products(*this, j, queries), 0, 0);
+      else if (ahead >= 16 * j && ahead - 16 * j - 15 <= window)
+        f = Factors::template of<true>(Products(*this, j, queries), distance - 16 * j, window);
+      else
+        continue;
+      add(j, f, queries);
+      add_to_queries(d_query, j, tensor::transposed(f.d_scores));
+    }
+    store_d_query(head, row, d_query);
+  }
+
+  /// The queries of a step pass by, from `row` on, all of which see all keys. What a warp waits for is asked for ahead:
+  /// scores of a tile come before the powers of the one before, and products with transposed gradients of scores, which
+  /// are late, behind those of the next one. To the three gradients this is all the same.
+  __device__ void pass_step(const QueryRows<Width>& head, int apart, int row) {
+    constexpr int count = Backward<Width>::step / 16 * tiles;
+    PassingQueries<Width> queries(head, row, apart);
+    Sums d_query[Width / 8];
+    load_d_query(head, row, d_query);
+    Products x(*this, 0, queries);
+    Left<16> transposed{};
 #pragma unroll
-    for (int c = 0; c < Width / 8; ++c) store(head.d_query + row * Width + c * 128, d_query[c].value);
+    for (int t = 0; t < count; ++t) {
+      const int j = t % tiles;
+      const int here = row + t / tiles * 16;
+      const bool ends = t + 1 == count;
+      Products next = x;
+      if (!ends) next = Products(*this, (t + 1) % tiles, queries);
+      if (j == tiles - 2 && t + 2 < count) queries.load_rows(head, here + 16, apart);
+      const Factors f = Factors::template of<false>(x, 0, 0);
+      const Left<16> next_transposed = tensor::transposed(f.d_scores);
+      add(j, f, queries);
+      if (j == tiles - 1 && !ends) queries.load_columns(head, here + 16, apart);
+      if (t > 0) add_to_queries(d_query, (t - 1) % tiles, transposed);
+      if (t > 0 && j == 0) {
+        store_d_query(head, here - 16, d_query);
+        load_d_query(head, here, d_query);
+      }
+      transposed = next_transposed;
+      x = next;
+    }
+    add_to_queries(d_query, tiles - 1, transposed);
+    store_d_query(head, row + Backward<Width>::step - 16, d_query);
   }
 
   /// The queries of a way pass by, of `rows` that there are; `ahead` is how far the first of all is ahead of the
@@ -302,19 +316,27 @@ struct OwnKeys {
     for (int step = 0; step < way.steps; ++step) {
       const int first = place * B::step;
       if (first + B::step <= rows && ahead + first >= B::keys && ahead + first + B::step - 1 <= window) {
-#pragma unroll
-        for (int i = 0; i < B::step; i += 16) pass<true>(of_lane, apart, first + i, ahead + first + i, window);
+        pass_step(of_lane, apart, first);
       } else {
         const int behind = min(first + B::step, rows);
 #pragma unroll 1
         for (int row = first; row < behind; row += 16)
-          if (ahead + row >= 0 && ahead + row - (B::keys - 1) <= window)
-            pass<false>(of_lane, apart, row, ahead + row, window);
+          if (ahead + row >= 0 && ahead + row - (B::keys - 1) <= window) pass(of_lane, apart, row, ahead + row, window);
       }
       place += way.by;
       if (place == way.round) place = 0;
       meet();
     }
+  }
+
+private:
+  static __device__ void load_d_query(const QueryRows<Width>& head, int row, Sums (&d_query)[Width / 8]) {
+#pragma unroll
+    for (int c = 0; c < Width / 8; ++c) load(head.d_query + row * Width + c * 128, d_query[c].value);
+  }
+  static __device__ void store_d_query(const QueryRows<Width>& head, int row, const Sums (&d_query)[Width / 8]) {
+#pragma unroll
+    for (int c = 0; c < Width / 8; ++c) store(head.d_query + row * Width + c * 128, d_query[c].value);
   }
 };
 
