@@ -11,6 +11,7 @@
 #include <mad/cuda/kernels/attention/narrow.cuh>
 #include <mad/cuda/kernels/attention/narrow_gradient.cuh>
 #include <mad/cuda/kernels/long_conv.cuh>
+#include <mad/cuda/kernels/normed_output_head.cuh>
 #include <mad/cuda/products/norm_gradient_product.cuh>
 #include <mad/cuda/products/normed_products.cuh>
 
@@ -40,6 +41,7 @@ MAD_SHARED_FUNCTION(run<void>);
 namespace norm_gradient_product {
 MAD_SHARED_FUNCTION(run<void>);
 }  // namespace norm_gradient_product
+MAD_SHARED_FUNCTION(normed_output_head<void>);
 
 }  // namespace mad::cuda
 

@@ -7,11 +7,14 @@
 #include <mad/cuda/batch.cuh>
 #include <mad/cuda/kernels/embedding.cuh>
 #include <mad/cuda/kernels/linear.cuh>
+#include <mad/cuda/kernels/normed_output_head.cuh>
 #include <mad/cuda/kernels/output_head.cuh>
 #include <mad/cuda/kernels/pooling.cuh>
+#include <mad/cuda/kernels/put_off_products.cuh>
 
 #include <algorithm>
 #include <array>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -101,9 +104,9 @@ public:
       const Index sequences = std::min(most_, shape_.batch - first);
       const Part part{first, sequences, first == 0, first + sequences == shape_.batch};
       forward(queue, w, part, is_embedded);
-      loss(queue, w, n, part, train);
+      const std::optional<NormSums> head_norm = loss(queue, w, n, part, train);
       if (train)
-        backward(queue, w, part);
+        backward(queue, w, part, head_norm);
       else
         queue.wait_for(queue.side());
     }
@@ -123,6 +126,13 @@ private:
     Activation* y = nullptr;  ///< what it writes
     Context<P> context = {};
     std::vector<std::byte*> prepared = {};
+  };
+
+  /// What the head's kernel has left of the gradient of the norm in front of it, which it has computed along.
+  struct NormSums {
+    NormOfRows norm;
+    Index blocks;
+    float* partial;  ///< (blocks, 2 x width)
   };
 
   bool is_encoder() const { return a_.backbone == Backbone::auto_encoder; }
@@ -149,15 +159,16 @@ private:
         queue.release();
         pool_forward<Activation>(queue, shape, head_shape, o_.pooling, width, encoded_, w.sinusoids, stages_[i].x);
       }
-      run_phase(queue, w, stages_[i], part.sequences, Phase::forward);
+      run_phase(queue, w, stages_[i], part.sequences, Phase::forward, {.leaves_norm = i + 1 == stages_.size()});
       if (i == ahead) ahead = start_prologue(queue, w, i + 1);
     }
     if (part.is_first) queue.wait_for_group(queue.group() - 1);  // a prologue that no step of the forward pass reads
   }
 
   /// Logits and losses of the last `forward`, and with `train` the gradients of the logits and of what they are made
-  /// of.
-  void loss(Queue& queue, const Weights<P>& w, CrossEntropy<Activation> n, const Part& part, bool train) const {
+  /// of; or of what the norm in front is made of, if that was left to the head.
+  std::optional<NormSums> loss(Queue& queue, const Weights<P>& w, CrossEntropy<Activation> n, const Part& part,
+                               bool train) const {
     queue.release();
     const Index width = a_.width;
     const Index classes = o_.vocab_size;
@@ -175,24 +186,33 @@ private:
     n.hits = reinterpret_cast<int*>(batch_.tally + 1);
     n.d_logits = train ? d_logits_ : nullptr;
     if constexpr (std::is_same_v<Activation, BFloat16>) {
+      float* logits = n.negative_log_likelihood != nullptr ? logits_ : nullptr;  // who asks for one asks for both
+      if (is_norm_put_off(queue) && takes_normed_head(*queue.put_off()->norm, classes, weight, dx)) {
+        NormSums sums{take_norm(queue), normed_head_blocks(queue, rows), nullptr};
+        if (train) sums.partial = queue.template take_for_aside<float>(sums.blocks * 2 * width);
+        if (!train) sums.norm.y = nullptr;  // only the gradient of the head's weight reads it
+        normed_output_head(queue, sums.norm, {nullptr, weight, bias, logits, dx}, n, rows, classes, sums.partial);
+        return sums;
+      }
+      queue.start_products();
       if (takes_output_head(width, classes, normed(), weight)) {
-        float* logits = n.negative_log_likelihood != nullptr ? logits_ : nullptr;  // who asks for one asks for both
         output_head(queue, {normed(), weight, bias, logits, dx}, n, rows, width, classes);
-        return;
+        return {};
       }
     }
     linear_forward<Activation, float>(queue, rows, width, classes, {normed(), width}, weight, bias, {},
                                       {logits_, classes}, false);
     queue.release();
     cross_entropy(queue, n, rows, classes);
-    if (!train) return;
+    if (!train) return {};
     queue.release();
     linear_input_gradient<Activation, Activation>(queue, rows, width, classes, {d_logits_, classes}, weight, {},
                                                   {dx, width}, false);
+    return {};
   }
 
   /// Adds a part's share of the gradient of the mean loss; after the last part it is whole.
-  void backward(Queue& queue, const Weights<P>& w, const Part& part) {
+  void backward(Queue& queue, const Weights<P>& w, const Part& part, const std::optional<NormSums>& head_norm) {
     const Index width = a_.width;
     const Shape shape = of(shape_, part.sequences);
     const Shape head_shape = of(head_shape_, part.sequences);
@@ -213,11 +233,19 @@ private:
       dx_ = d_stream_[++turn % d_stream_.size()];
     };
     next();
-    for (std::size_t i = stages_.size(); i-- > 0;) {
+    std::size_t behind = stages_.size();
+    if (head_norm) {
+      --behind;
+      const NormOfRows& norm = head_norm->norm;
+      const auto gradient_of = [&](const float* parameter) { return gradients_ + (parameter - w.parameters); };
+      add_row_sums<float>(side, {head_norm->partial, 2 * width}, head_norm->blocks, width, gradient_of(norm.weight),
+                          width, norm.bias != nullptr ? gradient_of(norm.bias) : nullptr);
+    }
+    for (std::size_t i = behind; i-- > 0;) {
       const bool has_epilogue = part.is_last && stages_[i].block->arenas->has_epilogue;
       // Nothing comes after the first layer that its epilogue could run beside, so that it begins as soon as it can.
       const bool at_once = has_epilogue && i == 0;
-      run_phase(queue, w, stages_[i], part.sequences, Phase::backward, at_once);
+      run_phase(queue, w, stages_[i], part.sequences, Phase::backward, {.with_epilogue = at_once});
       next();
       if (begins_decoder(i)) {
         queue.wait_for(side);  // the decoder's gradients read what is written now
@@ -335,10 +363,17 @@ private:
     }
   }
 
+  /// What a phase does besides; see Context.
+  struct Besides {
+    bool with_epilogue = false;
+    bool leaves_norm = false;
+  };
+
   void run_phase(Queue& queue, const Weights<P>& w, const Stage& stage, Index sequences, Phase phase,
-                 bool with_epilogue = false) const {
+                 Besides besides = {}) const {
     Context<P> c = stage.context;
-    c.with_epilogue = with_epilogue;
+    c.with_epilogue = besides.with_epilogue;
+    c.leaves_norm = besides.leaves_norm;
     c.shape.batch = sequences;
     c.parameters = w.parameters + stage.part.parameters;
     c.factors = w.factors + stage.part.parameters;

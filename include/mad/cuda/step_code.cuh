@@ -345,7 +345,7 @@ void run_phase(const Context<P>& context) {
     step.run();
     if (s == last_aside) context.queue->start_deferred();
   }
-  context.queue->start_products();
+  if (!context.leaves_norm || !is_norm_put_off(*context.queue)) context.queue->start_products();
   if (pending) start_epilogue<Low>(context, end, end);
 }
 

@@ -30,6 +30,7 @@ struct Context {
   std::byte* const* prepared = nullptr;  ///< one pointer per slot, on the host
   Queue* queue = nullptr;
   bool with_epilogue = false;  ///< the backward phase starts the epilogue, once nothing adds to what that reads
+  bool leaves_norm = false;    ///< a norm that has been put off alone stays so: what comes next computes it along
 
   std::byte*& at(Space space, Domain domain = Domain::tokens) {
     return arena[static_cast<int>(space)][static_cast<int>(domain)];

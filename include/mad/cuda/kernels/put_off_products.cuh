@@ -129,6 +129,18 @@ inline bool put_off(Queue& queue, Index rows, const NormOfRows& norm,
   return true;
 }
 
+/// True if a norm is put off, and no product of it.
+inline bool is_norm_put_off(Queue& queue) {
+  const PutOffProducts* put_off = queue.put_off();
+  return put_off != nullptr && put_off->norm && put_off->products.empty();
+}
+/// The norm that is put off, for a kernel that computes it along: it is put off no longer.
+inline NormOfRows take_norm(Queue& queue) {
+  const NormOfRows norm = *queue.put_off()->norm;
+  queue.put_off()->clear();
+  return norm;
+}
+
 /// Notes a product of one term for later. False where it is nothing for a group: then it is not noted, and all that
 /// were have started.
 inline bool put_off(Queue& queue, Index rows, const GroupedProduct& p) {

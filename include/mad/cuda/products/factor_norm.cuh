@@ -68,7 +68,7 @@ struct FactorNorm {
   using Rows = FactorRows<Width, Centred>;
 
   float weight[Rows::per_lane];
-  float bias[HasBias ? Rows::per_lane : 1];
+  float bias[HasBias ? Rows::per_lane : 4];
 
   __device__ void load(const float* all_weights, const float* all_biases) {
     Rows::load(all_weights, weight);
@@ -78,19 +78,38 @@ struct FactorNorm {
   __device__ void apply(typename Rows::X& x, float epsilon) const {
     const Rows rows(x, epsilon);
 #pragma unroll
-    for (int s = 0; s < Rows::steps; ++s) {
+    for (int s = 0; s < Rows::steps; ++s)
+      x[s] = of(x[s], rows, reinterpret_cast<const float(&)[4]>(weight[4 * s]),
+                reinterpret_cast<const float(&)[4]>(bias[HasBias ? 4 * s : 0]));
+  }
+  /// The same of the s-th 16 columns alone, with parameters from memory: whoever has not the registers for all of them.
+  static __device__ tensor::Left<16> of_step(const tensor::Left<16>& x, const Rows& rows, int s,
+                                             const float* all_weights, const float* all_biases) {
+    float weight[4];
+    float bias[4]{};
 #pragma unroll
-      for (int part = 0; part < 4; ++part) {
-        float y[2];
-#pragma unroll
-        for (int i = 0; i < 2; ++i) {
-          const int column = 4 * s + part / 2 * 2 + i;
-          y[i] = rows.standardised(x[s].part[part], i, part % 2) * weight[column] +
-                 (HasBias ? bias[HasBias ? column : 0] : 0.0f);
-        }
-        x[s].part[part] = tensor::pack(y[0], y[1]);
-      }
+    for (int i = 0; i < 4; i += 2) {
+      cuda::load(all_weights + Rows::column(4 * s + i), reinterpret_cast<float(&)[2]>(weight[i]));
+      if (HasBias) cuda::load(all_biases + Rows::column(4 * s + i), reinterpret_cast<float(&)[2]>(bias[i]));
     }
+    return of(x, rows, weight, bias);
+  }
+
+private:
+  static __device__ tensor::Left<16> of(const tensor::Left<16>& x, const Rows& rows, const float (&weight)[4],
+                                        const float (&bias)[4]) {
+    tensor::Left<16> words;
+#pragma unroll
+    for (int part = 0; part < 4; ++part) {
+      float y[2];
+#pragma unroll
+      for (int i = 0; i < 2; ++i) {
+        const int column = part / 2 * 2 + i;
+        y[i] = rows.standardised(x.part[part], i, part % 2) * weight[column] + (HasBias ? bias[column] : 0.0f);
+      }
+      words.part[part] = tensor::pack(y[0], y[1]);
+    }
+    return words;
   }
 };
 

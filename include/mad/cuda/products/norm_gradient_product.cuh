@@ -191,22 +191,16 @@ __device__ void compute(const Block& block, const Operands& of, float* column_su
     columns.add(rows, x, dn, here);
     float weight[Rows::per_lane];
     Rows::load(of.norm_weight, weight);
-    float mean[2]{};
-    float projection[2]{};
+    RowGradient<Centred> gradient;
 #pragma unroll
     for (int i = 0; i < Rows::per_lane; ++i)
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
         float& g = dn[i / 2].value[2 * half + i % 2];
         g *= weight[i];
-        mean[half] += g;
-        projection[half] += g * rows.standardised(x[i / 4].part[i / 2 % 2 * 2 + half], i % 2, half);
+        gradient.add(rows, g, x[i / 4].part[i / 2 % 2 * 2 + half], i % 2, half);
       }
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      mean[half] = Centred ? lane_sum<4>(mean[half]) * (1.0f / width) : 0.0f;
-      projection[half] = lane_sum<4>(projection[half]) * (1.0f / width);
-    }
+    gradient.finish();
     if (sends) wait_for_boxes_to_be_read();  // of the tile before
     asm volatile("bar.sync %0, 128;" : : "r"(1 + warpgroup) : "memory");
 #pragma unroll
@@ -217,12 +211,9 @@ __device__ void compute(const Block& block, const Operands& of, float* column_su
         const int half = part % 2;
         float dx[2];
 #pragma unroll
-        for (int i = 0; i < 2; ++i) {
-          const float g = dn[2 * s + part / 2].value[2 * half + i];
-          dx[i] =
-              (g - mean[half] - rows.standardised(x[s].part[part], i, half) * projection[half]) * rows.inverse[half] +
-              tensor::number_of(more[s].part[part], i);
-        }
+        for (int i = 0; i < 2; ++i)
+          dx[i] = gradient.dx(rows, dn[2 * s + part / 2].value[2 * half + i], x[s].part[part], i, half) +
+                  tensor::number_of(more[s].part[part], i);
         words[part] = tensor::pack(dx[0], dx[1]);
       }
       tensor::store_matrices(results.eight(2 * s + lane / 16), words);

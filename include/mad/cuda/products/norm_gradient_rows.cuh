@@ -78,4 +78,30 @@ struct ColumnSums {
   }
 };
 
+/// The gradient of a norm of a warp's rows: what all numbers of a row share. `g` is dn times the norm's weight.
+template <bool Centred>
+struct RowGradient {
+  using Rows = FactorRows<width, Centred>;
+
+  float mean[2]{};
+  float projection[2]{};
+
+  /// Takes up g of number \p i of a word of x of row `half`.
+  __device__ void add(const Rows& rows, float g, std::uint32_t word, int i, int half) {
+    mean[half] += g;
+    projection[half] += g * rows.standardised(word, i, half);
+  }
+  /// All numbers of the rows have been taken up.
+  __device__ void finish() {
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      mean[half] = Centred ? lane_sum<4>(mean[half]) * (1.0f / width) : 0.0f;
+      projection[half] = lane_sum<4>(projection[half]) * (1.0f / width);
+    }
+  }
+  __device__ float dx(const Rows& rows, float g, std::uint32_t word, int i, int half) const {
+    return (g - mean[half] - rows.standardised(word, i, half) * projection[half]) * rows.inverse[half];
+  }
+};
+
 }  // namespace mad::cuda::norm_gradient_product
