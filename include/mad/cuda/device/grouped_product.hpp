@@ -49,6 +49,19 @@ struct NormOf {
 };
 using NormOfRows = NormOf<BFloat16, BFloat16>;
 
+/// The gradient of a norm of whole rows, of what it is given as dy elsewhere.
+struct NormGradient {
+  const BFloat16* x = nullptr;
+  std::size_t x_stride = 0;
+  const BFloat16* addend = nullptr;  ///< or null
+  std::size_t addend_stride = 0;
+  BFloat16* dx = nullptr;
+  std::size_t dx_stride = 0;
+  const float* weight = nullptr;
+  float epsilon = 0;
+  bool centred = false;
+};
+
 class Queue;
 
 /// Products of so many rows, none of which reads or writes what another one writes, and what starts them all; or a norm

@@ -288,15 +288,15 @@ struct Kernel<&ops::norm_gradient_op> {
     const auto dx = call.out();
     View<const BFloat16> addend;
     if constexpr (C::has(3)) addend = call.template in<3>();
-    const d::NormGradient norm{.x = x.data,
-                               .x_stride = static_cast<std::size_t>(x.stride),
-                               .addend = addend.data,
-                               .addend_stride = static_cast<std::size_t>(addend.stride),
-                               .dx = dx.data,
-                               .dx_stride = static_cast<std::size_t>(dx.stride),
-                               .weight = call.template in<2>().data,
-                               .epsilon = static_cast<float>(C::node.number[0]),
-                               .centred = C::node.attribute[ops::norm::centred] != 0};
+    const NormGradient norm{.x = x.data,
+                            .x_stride = static_cast<std::size_t>(x.stride),
+                            .addend = addend.data,
+                            .addend_stride = static_cast<std::size_t>(addend.stride),
+                            .dx = dx.data,
+                            .dx_stride = static_cast<std::size_t>(dx.stride),
+                            .weight = call.template in<2>().data,
+                            .epsilon = static_cast<float>(C::node.number[0]),
+                            .centred = C::node.attribute[ops::norm::centred] != 0};
     Queue& queue = call.queue();
     const auto product = take_product(queue, call.rows(), dy.data, static_cast<std::size_t>(dy.stride), norm);
     if (!product) return false;

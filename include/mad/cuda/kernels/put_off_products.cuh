@@ -209,7 +209,7 @@ bool follow(Queue& queue, Index rows, const GroupedProduct& p) {
 /// The only product that is put off, if it gives what the gradient of a norm is given, for the kernel that computes
 /// both: it is put off no longer.
 inline std::optional<GroupedProduct> take_product(Queue& queue, Index rows, const BFloat16* dy, std::size_t dy_stride,
-                                                  const norm_gradient_product::NormGradient& n) {
+                                                  const NormGradient& n) {
   using put_off_detail::Columns;
   using put_off_detail::meet;
   PutOffProducts* put_off = queue.put_off();

@@ -78,4 +78,38 @@ struct ColumnSums {
   }
 };
 
+/// The gradient of a norm of a warp's rows: what all numbers of a row share.
+template <bool Centred>
+struct RowGradient {
+  using Rows = FactorRows<width, Centred>;
+
+  float mean[2]{};
+  float projection[2]{};
+
+  /// dn becomes g, which is dn times the norm's weight. \param centred as for the rows
+  __device__ RowGradient(const Rows& rows, const tensor::Left<16> (&x)[width / 16], tensor::Sums (&dn)[width / 8],
+                         const float* norm_weight, bool centred = Centred) {
+    float weight[Rows::per_lane];
+    Rows::load(norm_weight, weight);
+#pragma unroll
+    for (int i = 0; i < Rows::per_lane; ++i)
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        float& g = dn[i / 2].value[2 * half + i % 2];
+        g *= weight[i];
+        mean[half] += g;
+        projection[half] += g * rows.standardised(x[i / 4].part[i / 2 % 2 * 2 + half], i % 2, half);
+      }
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      mean[half] = centred ? lane_sum<4>(mean[half]) * (1.0f / width) : 0.0f;
+      projection[half] = lane_sum<4>(projection[half]) * (1.0f / width);
+    }
+  }
+  /// dx of number \p i of a word of x of row `half`, with its g.
+  __device__ float dx(const Rows& rows, float g, std::uint32_t word, int i, int half) const {
+    return (g - mean[half] - rows.standardised(word, i, half) * projection[half]) * rows.inverse[half];
+  }
+};
+
 }  // namespace mad::cuda::norm_gradient_product
