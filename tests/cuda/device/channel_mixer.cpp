@@ -26,9 +26,8 @@ TEST_CASE("channel mixers over more rows than multiprocessors take at once agree
 // their own in the halves of the batch.
 TEST_CASE("channel mixers and the gradients of their norms over many rows agree with the CPU") {
   if (no_device()) return;
-  const Comparison many{.precision = Precision::mixed, .batch = 513, .length = 131};
-  compare<GatedNet, 128, Norm::layer_norm>(many);
-  compare<GatedNet, 128, Norm::rms_norm>(many);
+  compare<GatedNet, 128, Norm::layer_norm>({.precision = Precision::mixed, .batch = 521, .length = 126});
+  compare<NarrowInsidesNet, 128, Norm::rms_norm>({.precision = Precision::mixed, .batch = 521, .length = 126});
 }
 
 TEST_CASE("channel mixers of a width between powers of two over many rows agree with the CPU") {
