@@ -21,3 +21,16 @@ TEST_CASE("channel mixers over more rows than multiprocessors take at once agree
   if (no_device()) return;
   compare<GatedNet, 128, Norm::layer_norm>({.precision = Precision::mixed, .batch = 130, .length = 131});
 }
+
+// The device computes the gradients of the norms in front in the mixers' kernels from 65,536 rows on, and in kernels of
+// their own in the halves of the batch.
+TEST_CASE("channel mixers and the gradients of their norms over many rows agree with the CPU") {
+  if (no_device()) return;
+  compare<GatedNet, 128, Norm::layer_norm>({.precision = Precision::mixed, .batch = 521, .length = 126});
+  compare<NarrowInsidesNet, 128, Norm::rms_norm>({.precision = Precision::mixed, .batch = 521, .length = 126});
+}
+
+TEST_CASE("channel mixers of a width between powers of two over many rows agree with the CPU") {
+  if (no_device()) return;
+  compare<GatedNet, 48, Norm::rms_norm>({.precision = Precision::mixed, .batch = 512, .length = 128});
+}

@@ -14,5 +14,8 @@ template std::unique_ptr<DeviceModel> make_device_model<RoutedMixersNet, 112, No
 template std::unique_ptr<DeviceModel> make_device_model<ShiftedNet, 128, Norm::layer_norm>(Precision,
                                                                                            const ModelOptions&,
                                                                                            std::uint64_t);
+template std::unique_ptr<DeviceModel> make_device_model<NarrowInsidesNet, 128, Norm::rms_norm>(Precision,
+                                                                                               const ModelOptions&,
+                                                                                               std::uint64_t);
 
 }  // namespace mad::testing

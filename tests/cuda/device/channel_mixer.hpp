@@ -85,5 +85,8 @@ struct MixerAfterMixer {
 using GatedNet = Stack<SwiGLU, Mlp, LowRank>;
 using RoutedMixersNet = Stack<TwoInputs, ThreeWaysIn, ReadInside, OddPlaces, MixerAfterMixer>;
 using ShiftedNet = Stack<RWKV6ChannelMixer, RWKV7ChannelMixer>;
+/// Insides of one part, of several narrow ones, and of an odd number of wide ones.
+using NarrowInsidesNet =
+    Stack<MlpLayer<MlpOptions{.inner = 32}>, MlpLayer<MlpOptions{.inner = 48}>, MlpLayer<MlpOptions{.inner = 160}>>;
 
 }  // namespace mad::testing

@@ -25,13 +25,13 @@ bool norm_gradient_on_device(NormGradientCase& c, Index rows) {
                                                                .weight = operands.upload(t.weight),
                                                                .inner = t.inner,
                                                                .in_out = true};
-  d::NormGradient norm{.x = operands.upload(c.x),
-                       .x_stride = static_cast<std::size_t>(c.x_stride),
-                       .addend = operands.upload(c.addend),
-                       .addend_stride = static_cast<std::size_t>(c.addend_stride),
-                       .weight = parameters.upload(c.weight),
-                       .epsilon = c.epsilon,
-                       .centred = c.centred};
+  cuda::NormGradient norm{.x = operands.upload(c.x),
+                          .x_stride = static_cast<std::size_t>(c.x_stride),
+                          .addend = operands.upload(c.addend),
+                          .addend_stride = static_cast<std::size_t>(c.addend_stride),
+                          .weight = parameters.upload(c.weight),
+                          .epsilon = c.epsilon,
+                          .centred = c.centred};
   norm.dx = c.in_place ? const_cast<cuda::BFloat16*>(norm.addend) : operands.upload(c.dx);
   norm.dx_stride = static_cast<std::size_t>(c.in_place ? c.addend_stride : c.dx_stride);
   if (!d::takes(product) || !d::takes(norm)) throw UsageError("the kernel does not take this product");

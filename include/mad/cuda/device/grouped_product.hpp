@@ -49,22 +49,52 @@ struct NormOf {
 };
 using NormOfRows = NormOf<BFloat16, BFloat16>;
 
+/// The gradient of a norm of whole rows, of what it is given as dy elsewhere.
+struct NormGradient {
+  const BFloat16* x = nullptr;
+  std::size_t x_stride = 0;
+  const BFloat16* addend = nullptr;  ///< or null
+  std::size_t addend_stride = 0;
+  BFloat16* dx = nullptr;
+  std::size_t dx_stride = 0;
+  const float* weight = nullptr;
+  float epsilon = 0;
+  bool centred = false;
+};
+
 class Queue;
+struct Place;
+
+/// A step whose kernel computes the gradient of a norm along, if that comes next and reads what the step computes: a
+/// channel mixer.
+struct PutOffStep {
+  const void* context = nullptr;  ///< the `Context` that the step is called with
+  const Place* places = nullptr;  ///< of what it reads, then of what it writes
+  int reads = 0;
+  int writes = 0;
+  int blocks = 0;  ///< of its kernel; each has sums of its own for the gradients of the norm's parameters
+  /// True if it can compute a gradient along.
+  bool (*takes)(const PutOffStep& step, const BFloat16* dy, std::size_t dy_stride, const NormGradient& norm) = nullptr;
+  /// Starts it, with a gradient or, where that is null, alone. `partial`: (blocks, 2 x width).
+  void (*start)(const PutOffStep& step, const NormGradient* norm, float* partial) = nullptr;
+};
 
 /// Products of so many rows, none of which reads or writes what another one writes, and what starts them all; or a norm
-/// and products of it.
+/// and products of it, or a step that is no product.
 struct PutOffProducts {
   std::vector<GroupedProduct> products;
   std::optional<NormOfRows> norm;
-  bool is_alone = false;  ///< the only product, which no other one can join
+  std::optional<PutOffStep> step;
+  bool is_alone = false;  ///< the only product, or a step, which no other one can join
   Index rows = 0;
   void (*start)(Queue& queue, const PutOffProducts& put_off) = nullptr;
   void (*start_norm)(Queue& queue, const NormOfRows& norm, Index rows) = nullptr;  ///< where there is no product
 
-  bool empty() const { return products.empty() && !norm; }
+  bool empty() const { return products.empty() && !norm && !step; }
   void clear() {
     products.clear();
     norm.reset();
+    step.reset();
     is_alone = false;
   }
 };

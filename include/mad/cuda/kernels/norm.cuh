@@ -272,7 +272,8 @@ struct Kernel<&ops::norm_op> {
 
 template <>
 struct Kernel<&ops::norm_gradient_op> {
-  /// Of whole rows of the width that the kernel has that computes the product along (norm_gradient_product.cuh).
+  /// Of whole rows of the width that those kernels have which compute what they are given as well: a product's
+  /// (norm_gradient_product.cuh), or a channel mixer's.
   template <class C>
   static constexpr bool follows() {
     return C::node.attribute[ops::norm::group_width] == C::node.width &&
@@ -288,16 +289,23 @@ struct Kernel<&ops::norm_gradient_op> {
     const auto dx = call.out();
     View<const BFloat16> addend;
     if constexpr (C::has(3)) addend = call.template in<3>();
-    const d::NormGradient norm{.x = x.data,
-                               .x_stride = static_cast<std::size_t>(x.stride),
-                               .addend = addend.data,
-                               .addend_stride = static_cast<std::size_t>(addend.stride),
-                               .dx = dx.data,
-                               .dx_stride = static_cast<std::size_t>(dx.stride),
-                               .weight = call.template in<2>().data,
-                               .epsilon = static_cast<float>(C::node.number[0]),
-                               .centred = C::node.attribute[ops::norm::centred] != 0};
+    const NormGradient norm{.x = x.data,
+                            .x_stride = static_cast<std::size_t>(x.stride),
+                            .addend = addend.data,
+                            .addend_stride = static_cast<std::size_t>(addend.stride),
+                            .dx = dx.data,
+                            .dx_stride = static_cast<std::size_t>(dx.stride),
+                            .weight = call.template in<2>().data,
+                            .epsilon = static_cast<float>(C::node.number[0]),
+                            .centred = C::node.attribute[ops::norm::centred] != 0};
     Queue& queue = call.queue();
+    if (const auto step = take_step(queue, call.rows(), dy.data, static_cast<std::size_t>(dy.stride), norm)) {
+      queue.release();
+      float* partial = queue.template take_for_aside<float>(Index{step->blocks} * d::sums);
+      step->start(*step, &norm, partial);
+      add_up(call, partial, step->blocks);
+      return true;
+    }
     const auto product = take_product(queue, call.rows(), dy.data, static_cast<std::size_t>(dy.stride), norm);
     if (!product) return false;
     queue.release();

@@ -3,7 +3,8 @@
 /// Matrix products of a layer that come one after the other are noted, and computed together when a step comes that
 /// has to do with what they read and write. One that adds to the result of another becomes a further term of it. One
 /// that is put off alone and has few columns is computed with the product that reads them (low_rank_product.cuh). A
-/// norm is put off for the products of it that may come next (normed_products.cuh).
+/// norm is put off for the products of it that may come next (normed_products.cuh), and a channel mixer for the
+/// gradient of the norm in front of it.
 #pragma once
 
 #include <mad/cuda/call/context.hpp>
@@ -87,6 +88,7 @@ inline bool add_term(const Queue& queue, GroupedProduct& known, const GroupedPro
 
 /// A product that has stayed alone is cuBLASLt's.
 inline void start(Queue& queue, const PutOffProducts& put_off) {
+  if (put_off.step) return put_off.step->start(*put_off.step, nullptr, nullptr);
   if (put_off.norm && put_off.products.empty()) return put_off.start_norm(queue, *put_off.norm, put_off.rows);
   if (put_off.norm) return normed_products::run(queue, *put_off.norm, put_off.products, put_off.rows);
   const GroupedProduct& p = put_off.products.front();
@@ -221,7 +223,7 @@ bool follow(Queue& queue, Index rows, const GroupedProduct& p) {
 /// The only product that is put off, if it gives what the gradient of a norm is given, for the kernel that computes
 /// both: it is put off no longer.
 inline std::optional<GroupedProduct> take_product(Queue& queue, Index rows, const BFloat16* dy, std::size_t dy_stride,
-                                                  const norm_gradient_product::NormGradient& n) {
+                                                  const NormGradient& n) {
   using put_off_detail::Columns;
   using put_off_detail::meet;
   PutOffProducts* put_off = queue.put_off();
@@ -243,6 +245,30 @@ inline std::optional<GroupedProduct> take_product(Queue& queue, Index rows, cons
   return p;
 }
 
+/// Notes a step for the gradient of a norm that may come next. False in a queue that puts nothing off.
+inline bool put_off(Queue& queue, Index rows, const PutOffStep& step) {
+  PutOffProducts* put_off = queue.put_off();
+  if (put_off == nullptr) return false;
+  queue.start_products();
+  put_off->step = step;
+  put_off->is_alone = true;
+  put_off->rows = rows;
+  put_off->start = put_off_detail::start;
+  return true;
+}
+
+/// The step that is put off, if its kernel can compute the gradient of a norm that is given what it computes: it is put
+/// off no longer.
+inline std::optional<PutOffStep> take_step(Queue& queue, Index rows, const BFloat16* dy, std::size_t dy_stride,
+                                           const NormGradient& n) {
+  PutOffProducts* put_off = queue.put_off();
+  if (put_off == nullptr || !put_off->step || put_off->rows != rows) return {};
+  const PutOffStep step = *put_off->step;
+  if (!step.takes(step, dy, dy_stride, n)) return {};
+  put_off->clear();
+  return step;
+}
+
 /// True if products that are put off must start before a step, in whichever queue it is: it reads or writes what they
 /// write, or writes what they read.
 template <class P>
@@ -258,6 +284,9 @@ bool needs_products(const Context<P>& c, std::span<const Place> read, std::span<
     if (put_off->norm && (meets(put_off_detail::result_of(*put_off->norm)) ||
                           (to_write && meets(put_off_detail::input_of(*put_off->norm)))))
       return true;
+    if (put_off->step)
+      for (int k = to_write ? 0 : put_off->step->reads; k < put_off->step->reads + put_off->step->writes; ++k)
+        if (put_off_detail::meet(bytes, bytes_of(c, put_off->step->places[k]))) return true;
     return std::any_of(put_off->products.begin(), put_off->products.end(), [&](const GroupedProduct& p) {
       return meets(put_off_detail::result_of(p)) || (to_write && put_off_detail::any_read(p, meets));
     });

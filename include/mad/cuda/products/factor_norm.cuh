@@ -22,15 +22,18 @@ struct FactorRows {
   float mean[2];
   float inverse[2];  ///< 1 / sqrt(var + eps)
 
-  __device__ FactorRows(const X& x, float epsilon) {
+  /// \param centred says so at run time; without it a template that is centred computes as one that is not
+  __device__ FactorRows(const X& x, float epsilon, bool centred = Centred) {
     constexpr float share = 1.0f / Width;
     mean[0] = mean[1] = inverse[0] = inverse[1] = 0;
     if constexpr (Centred) {
       // A product with ones has the sums of a row in all of its lanes.
       constexpr std::uint32_t ones = 0x3f803f80;
       tensor::Sums sums;
+      if (centred) {
 #pragma unroll
-      for (int s = 0; s < steps; ++s) tensor::multiply_add(sums, x[s], tensor::Right<16>{{ones, ones}});
+        for (int s = 0; s < steps; ++s) tensor::multiply_add(sums, x[s], tensor::Right<16>{{ones, ones}});
+      }
       mean[0] = sums.value[0] * share;
       mean[1] = sums.value[2] * share;
     }

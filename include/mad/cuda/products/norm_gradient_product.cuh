@@ -189,18 +189,7 @@ __device__ void compute(const Block& block, const Operands& of, float* column_su
     const Rows rows(x, of.epsilon);
     const bool here[2] = {row + lane / 4 < of.rows, row + lane / 4 + 8 < of.rows};
     columns.add(rows, x, dn, here);
-    float weight[Rows::per_lane];
-    Rows::load(of.norm_weight, weight);
-    RowGradient<Centred> gradient;
-#pragma unroll
-    for (int i = 0; i < Rows::per_lane; ++i)
-#pragma unroll
-      for (int half = 0; half < 2; ++half) {
-        float& g = dn[i / 2].value[2 * half + i % 2];
-        g *= weight[i];
-        gradient.add(rows, g, x[i / 4].part[i / 2 % 2 * 2 + half], i % 2, half);
-      }
-    gradient.finish();
+    const RowGradient<Centred> gradient(rows, x, dn, of.norm_weight);
     if (sends) wait_for_boxes_to_be_read();  // of the tile before
     asm volatile("bar.sync %0, 128;" : : "r"(1 + warpgroup) : "memory");
 #pragma unroll
@@ -289,18 +278,7 @@ inline bool takes(const GroupedProduct& p) {
   return all && count <= most_panels && normed_products::is_there();
 }
 
-/// The gradient of a norm of whole rows of 128 columns.
-struct NormGradient {
-  const BFloat16* x = nullptr;
-  std::size_t x_stride = 0;
-  const BFloat16* addend = nullptr;  ///< or null
-  std::size_t addend_stride = 0;
-  BFloat16* dx = nullptr;
-  std::size_t dx_stride = 0;
-  const float* weight = nullptr;
-  float epsilon = 0;
-  bool centred = false;
-};
+/// True for the gradient of a norm, of rows of 128 columns, that the kernel can compute.
 inline bool takes(const NormGradient& n) {
   return aligned(n.dx, n.dx_stride) && n.x_stride % 2 == 0 && n.addend_stride % 2 == 0 &&
          reinterpret_cast<std::uintptr_t>(n.x) % 4 == 0 && reinterpret_cast<std::uintptr_t>(n.addend) % 4 == 0 &&

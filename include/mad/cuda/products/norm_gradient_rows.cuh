@@ -86,19 +86,37 @@ struct RowGradient {
   float mean[2]{};
   float projection[2]{};
 
+  RowGradient() = default;
+  /// All of dn becomes g. \param centred as for the rows
+  __device__ RowGradient(const Rows& rows, const tensor::Left<16> (&x)[width / 16], tensor::Sums (&dn)[width / 8],
+                         const float* norm_weight, bool centred = Centred) {
+    float weight[Rows::per_lane];
+    Rows::load(norm_weight, weight);
+#pragma unroll
+    for (int i = 0; i < Rows::per_lane; ++i)
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        float& g = dn[i / 2].value[2 * half + i % 2];
+        g *= weight[i];
+        add(rows, g, x[i / 4].part[i / 2 % 2 * 2 + half], i % 2, half);
+      }
+    finish(centred);
+  }
+
   /// Takes up g of number \p i of a word of x of row `half`.
   __device__ void add(const Rows& rows, float g, std::uint32_t word, int i, int half) {
     mean[half] += g;
     projection[half] += g * rows.standardised(word, i, half);
   }
   /// All numbers of the rows have been taken up.
-  __device__ void finish() {
+  __device__ void finish(bool centred = Centred) {
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-      mean[half] = Centred ? lane_sum<4>(mean[half]) * (1.0f / width) : 0.0f;
+      mean[half] = centred ? lane_sum<4>(mean[half]) * (1.0f / width) : 0.0f;
       projection[half] = lane_sum<4>(projection[half]) * (1.0f / width);
     }
   }
+  /// dx of such a number, with its g.
   __device__ float dx(const Rows& rows, float g, std::uint32_t word, int i, int half) const {
     return (g - mean[half] - rows.standardised(word, i, half) * projection[half]) * rows.inverse[half];
   }

@@ -1,13 +1,15 @@
 // Copyright 2026 The mad authors. SPDX-License-Identifier: Apache-2.0
 /// \file
-/// What the code of a channel mixer's kernel depends on: sizes, which product reads what, the run in the middle, and a
-/// norm in front.
+/// What the code of a channel mixer's kernel depends on: sizes, which product reads what, the run in the middle, a norm
+/// in front, and the gradient of one behind.
 #pragma once
 
 #include <mad/cuda/call/context.hpp>
 #include <mad/graph/run_table.hpp>
+#include <mad/ops/norm.hpp>
 
 #include <algorithm>
+#include <iterator>
 
 namespace mad::cuda {
 
@@ -25,6 +27,15 @@ struct MixerForm {
   };
   struct WayOut {
     int member, weight;
+  };
+  /// The gradient of a norm of whole rows, of what the mixer computes, in another step. It adds an input of the
+  /// mixer's: the gradient that passes by.
+  struct GradientBehind {
+    bool there = false;
+    int addend = 0;  ///< which input
+    int x_stride = 0;
+    int dx_stride = 0;
+    int alignment = 16;
   };
   Run run{};
   int inside = 0;
@@ -51,15 +62,36 @@ struct MixerForm {
   double epsilon = 0;
   bool stores_norm = false;  ///< others read what the norm computes
   int norm_stride = 0;
+  GradientBehind gradient{};
   int alignment = 16;    ///< in bytes, of all that is read and written by rows
   bool is_short = true;  ///< all of that is in the activation's type
 
   constexpr std::uint64_t print() const {
     Fingerprint print;
     print.add(run.print());
-    for (const int fact : {inside, inputs, weights, ways_in, ways_out, result_width, result_stride, has_addend ? 1 : 0,
-                           adds_x ? 1 : 0, addend_stride, stored_members, has_norm ? 1 : 0, is_centred ? 1 : 0,
-                           has_bias ? 1 : 0, stores_norm ? 1 : 0, norm_stride, alignment, is_short ? 1 : 0})
+    for (const int fact : {inside,
+                           inputs,
+                           weights,
+                           ways_in,
+                           ways_out,
+                           result_width,
+                           result_stride,
+                           has_addend ? 1 : 0,
+                           adds_x ? 1 : 0,
+                           addend_stride,
+                           stored_members,
+                           has_norm ? 1 : 0,
+                           is_centred ? 1 : 0,
+                           has_bias ? 1 : 0,
+                           stores_norm ? 1 : 0,
+                           norm_stride,
+                           gradient.there ? 1 : 0,
+                           gradient.addend,
+                           gradient.x_stride,
+                           gradient.dx_stride,
+                           gradient.alignment,
+                           alignment,
+                           is_short ? 1 : 0})
       print.add(fact);
     print.add(epsilon);
     for (const int width : input_width) print.add(width);
@@ -81,6 +113,23 @@ struct MixerPlaces {
   int writes = 0;
 };
 
+/// Columns of rows of whose norm the kernel can compute the gradient along (gradient_behind.cuh).
+inline constexpr int width_of_gradient = 128;
+
+/// The node that is the gradient of a norm, of the result, and adds an input: the kernel can compute it along. Or -1.
+constexpr int find_gradient_behind(const MixerTable& table, const Node* nodes, int count) {
+  if (table.addend >= 0) return -1;
+  for (int i = 0; i < count; ++i) {
+    const Node& n = nodes[i];
+    if (n.op != &ops::norm_gradient_op || n.operand[0] != table.result() || n.operands != 4 ||
+        n.width != width_of_gradient || n.attribute[ops::norm::group_width] != n.width)
+      continue;
+    for (int k = 0; k < table.input_count; ++k)
+      if (table.inputs[k] == n.operand[3]) return i;
+  }
+  return -1;
+}
+
 /// Works out form and places of a mixer's step; `Run` is its elementwise part (`elementwise::Run`).
 template <class Low, int StepIndex, class P, class Run>
 struct MixerMaker {
@@ -94,6 +143,27 @@ struct MixerMaker {
 
   static constexpr bool stores_norm = table.norm >= 0 && Low::plan.location[table.norm].space != Space::registers;
   static constexpr bool adds_x = table.norm >= 0 && table.addend == table.inputs[0];
+
+  /// The node in another step that is the gradient of a norm behind, or -1.
+  static constexpr int find_gradient() {
+    const int found = find_gradient_behind(table, Low::nodes.at, static_cast<int>(std::size(Low::nodes.at)));
+    if (found < 0) return found;
+    const bool is_short = Layout<Low, P>::is_short(found) && Layout<Low, P>::is_short(Low::nodes.at[found].operand[1]);
+    return is_short ? found : -1;
+  }
+  static constexpr int gradient = find_gradient();
+  static constexpr typename Form::GradientBehind make_gradient() {
+    typename Form::GradientBehind form;
+    if constexpr (gradient >= 0) {
+      const Node& n = Low::nodes.at[gradient];
+      form.there = true;
+      while (table.inputs[form.addend] != n.operand[3]) ++form.addend;
+      form.x_stride = stride_of(n.operand[1]);
+      form.dx_stride = stride_of(gradient);
+      form.alignment = std::min(Layout<Low, P>::alignment(n.operand[1]), Layout<Low, P>::alignment(gradient));
+    }
+    return form;
+  }
 
   static constexpr Form make_form() {
     Form form;
@@ -150,6 +220,7 @@ struct MixerMaker {
       form.norm_stride = stride_of(table.norm);
       by_rows(table.norm);
     }
+    form.gradient = make_gradient();
     return form;
   }
 

@@ -63,8 +63,8 @@ struct DirectRows {
   __device__ void store_norm(const typename M::Inputs& input) const {
     store_rows<M::form.norm_stride>(memory.normed, input);
   }
-  __device__ void read_addend(typename M::WholeRows& addend) const {
-    load_rows<M::form.addend_stride>(memory.addend, addend, M::result_width / 16);
+  __device__ void read_late(typename M::WholeRows& late) const {
+    load_rows<M::late_stride>(memory.late, late, M::result_width / 16);
   }
   /// What lies inside, from column \p first on.
   template <int Tiles, int... S>
@@ -73,7 +73,7 @@ struct DirectRows {
     (store_member<S>(first, inner[M::form.stored[S]]), ...);
   }
   __device__ void store_result(const typename M::WholeRows& result) const {
-    store_rows<M::form.result_stride>(memory.result, result);
+    store_rows<M::result_stride>(memory.result, result);
   }
 
 private:
@@ -136,7 +136,7 @@ private:
 };
 
 /// Rows go through a part of shared memory that is the warp's own, as whole rows, and are on their way while the warp
-/// computes: what leaves the inside, the addend or result, and the inputs of the rows that come next.
+/// computes: what leaves the inside, what is read late or the result, and the inputs of the rows that come next.
 template <class M>
 struct StagedRows {
   static constexpr int padding = 8;  ///< so that eight rows lie in different banks
@@ -178,10 +178,9 @@ struct StagedRows {
     store_rows<M::form.norm_stride>(own + inputs_begin, input, memory.normed);
     __syncwarp();
   }
-  /// Starts to load the addend, and the inputs of the block that is next.
+  /// Starts to load what is read late, and the inputs of the block that is next.
   __device__ void load_ahead(unsigned next) {
-    if constexpr (M::reads_addend)
-      fetch<M::result_width, M::form.addend_stride>(own + result_begin, memory.addend, first_row);
+    if constexpr (M::reads_late) fetch<M::result_width, M::late_stride>(own + result_begin, memory.late, first_row);
     start_to_load(next);
   }
 
@@ -216,15 +215,23 @@ struct StagedRows {
     wait_for_copies<0>();
     if constexpr (M::stored_members > 0 && M::alignment >= 16) wait_for_boxes_to_be_read();
   }
-  __device__ void read_addend(typename M::WholeRows& addend) {
+  __device__ void read_late(typename M::WholeRows& late) {
     wait_for_copies<0>();
     __syncwarp();
 #pragma unroll
-    for (int s = 0; s < M::result_width / 16; ++s) addend[s] = read_step<M::result_width>(own + result_begin, s * 16);
+    for (int s = 0; s < M::result_width / 16; ++s) late[s] = read_step<M::result_width>(own + result_begin, s * 16);
     __syncwarp();
   }
   __device__ void store_result(const typename M::WholeRows& result) {
-    store_rows<M::form.result_stride>(own + result_begin, result, memory.result);
+    store_rows<M::result_stride>(own + result_begin, result, memory.result);
+  }
+  /// Where the result was on its way out, for sums that a warp has in the end.
+  __device__ float* room_for_sums() const {
+    __syncwarp();  // it has been read
+    return reinterpret_cast<float*>(own + result_begin);
+  }
+  __device__ const float* room_of_first_warp() const {
+    return reinterpret_cast<const float*>(own + result_begin - threadIdx.x / 32 * warp_size);
   }
 
 private:

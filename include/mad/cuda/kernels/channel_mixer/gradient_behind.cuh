@@ -1,0 +1,59 @@
+// Copyright 2026 The mad authors. SPDX-License-Identifier: Apache-2.0
+/// \file
+/// The gradient of the norm in front of a channel mixer, made of what the mixer's backward products give as long as
+/// that is in registers (formulas in ops/norm.hpp). `M` is the mixer (channel_mixer.cuh), where four warps multiply
+/// together.
+#pragma once
+
+#include <mad/cuda/kernels/channel_mixer/rows.cuh>
+#include <mad/cuda/products/norm_gradient_rows.cuh>
+
+namespace mad::cuda::channel_mixer_detail {
+
+/// Code for norms that take the mean off and for those that do not: the same layer with either has one kernel.
+template <class M>
+class GradientBehind {
+public:
+  /// Makes \p packed, what is stored of dx, of dn. \param x rows that the norm is of \param more is added to dx
+  __device__ void compute(const typename M::Memory& memory, unsigned first_row, const typename M::WholeRows& x,
+                          typename M::Result& dn, const tensor::Left<16>* more, typename M::WholeRows& packed) {
+    static_assert(M::result_width == norm_gradient_product::width);
+    const Rows rows(x, memory.norm_epsilon, memory.norm_is_centred);
+    const unsigned row = first_row + threadIdx.x % 32 / 4;
+    const bool here[2] = {row < memory.rows, row + 8 < memory.rows};
+    columns_.add(rows, x, dn, here);
+    const norm_gradient_product::RowGradient<true> gradient(rows, x, dn, memory.norm_weight, memory.norm_is_centred);
+#pragma unroll
+    for (int s = 0; s < M::result_width / 16; ++s) {
+#pragma unroll
+      for (int part = 0; part < 4; ++part) {
+        float dx[2];
+#pragma unroll
+        for (int i = 0; i < 2; ++i)
+          dx[i] = gradient.dx(rows, dn[2 * s + part / 2].value[part % 2 * 2 + i], x[s].part[part], i, part % 2) +
+                  tensor::number_of(more[s].part[part], i);
+        packed[s].part[part] = tensor::pack(dx[0], dx[1]);
+      }
+    }
+  }
+  /// The block's sums over its rows. \p own is room in shared memory, of this warp, and \p others that of the first
+  /// one, from which on each has its own \p stride floats behind the one before.
+  __device__ void write_sums(float* own, const float* others, int stride, float* to) const {
+    columns_.store(own);
+    asm volatile("bar.sync 1, %0;" : : "n"(threads) : "memory");  // the warps that compute
+    static_assert(threads == norm_gradient_product::sums);
+    float sum = 0;
+#pragma unroll
+    for (int warp = 0; warp < threads / 32; ++warp) sum += others[warp * stride + threadIdx.x];
+    to[threadIdx.x] = sum;
+  }
+
+private:
+  using Rows = FactorRows<norm_gradient_product::width, true>;
+  norm_gradient_product::ColumnSums<Rows> columns_;
+};
+
+/// Where there is none.
+struct NothingBehind {};
+
+}  // namespace mad::cuda::channel_mixer_detail
