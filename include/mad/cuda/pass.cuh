@@ -114,8 +114,8 @@ public:
   }
 
 private:
-  /// Bytes up to which a second scratch arena is worth its memory: what layers do is short then.
-  static constexpr Index largest_second_scratch = Index{128} << 20;
+  /// Bytes up to which a second scratch arena is worth its memory.
+  static constexpr Index largest_second_scratch = Index{512} << 20;
 
   /// A block in its place: the layers, an auto-encoder's decoder, the head's norm.
   struct Stage {

@@ -86,13 +86,21 @@ inline bool add_term(const Queue& queue, GroupedProduct& known, const GroupedPro
   return true;
 }
 
-/// A product that has stayed alone is cuBLASLt's.
+/// A small product that has stayed alone and adds nothing is a group of its own, whose blocks find room beside others:
+/// cuBLASLt's take a whole multiprocessor, and would wait for the gradients of weights that are computed aside.
+inline bool is_small(const Queue& queue, const GroupedProduct& p) {
+  return p.addend == nullptr && std::max(p.columns, p.term.front().inner) <= product_group_detail::widest && takes(p) &&
+         pieces_of_terms(p) <= most_pieces_of_terms(queue);
+}
+
+/// Other products that have stayed alone are cuBLASLt's.
 inline void start(Queue& queue, const PutOffProducts& put_off) {
   if (put_off.step) return put_off.step->start(*put_off.step, nullptr, nullptr);
   if (put_off.norm && put_off.products.empty()) return put_off.start_norm(queue, *put_off.norm, put_off.rows);
   if (put_off.norm) return normed_products::run(queue, *put_off.norm, put_off.products, put_off.rows);
   const GroupedProduct& p = put_off.products.front();
-  if (put_off.products.size() > 1 || p.terms > 1) return multiply_together(queue, put_off.products, put_off.rows);
+  if (put_off.products.size() > 1 || p.terms > 1 || is_small(queue, p))
+    return multiply_together(queue, put_off.products, put_off.rows);
   const GroupedProduct::Term& term = p.term.front();
   matrix_product<BFloat16, BFloat16>(
       queue, put_off.rows, p.columns, term.inner, {term.x, static_cast<Index>(term.x_stride)},

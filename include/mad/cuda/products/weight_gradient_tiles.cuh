@@ -13,10 +13,9 @@
 
 namespace mad::cuda::weight_gradient_warpgroup {
 
-inline constexpr int panel = 64;  ///< columns that the copy engine brings at once
-inline constexpr int rights = 128;
-inline constexpr int wide = 256;
-inline constexpr int narrow = 128;
+inline constexpr int panel = 64;    ///< columns that the copy engine brings at once
+inline constexpr int lefts = 128;   ///< columns of a tile of the left factor
+inline constexpr int rights = 128;  ///< and of the right one
 inline constexpr int stage_rows = 64;
 inline constexpr int piece = 128;  ///< 16 x 8 sums
 
@@ -25,13 +24,11 @@ struct Operands {
   CUtensorMap left;
   CUtensorMap right;
 };
-/// Tiles of the same shape of one gradient: neighbours along the right factor, one behind the other along the left.
+/// The tiles of one gradient: neighbours along the right factor, one behind the other along the left.
 struct Task {
   int operands;
-  int first_left;
-  int left_end;    ///< columns of the left factor
-  int right_end;   ///< and of the right one
-  int tile_lefts;  ///< `wide` or `narrow`
+  int left_end;   ///< columns of the left factor
+  int right_end;  ///< and of the right one
   int tiles;
   int tiles_right;
   int shares;  ///< of the rows, which take turns at steps of `stage_rows`
@@ -43,15 +40,13 @@ struct Task {
   float* d_weight;
   float* d_bias;
   int in;
-
-  /// Sums of a tile, and of the columns of its left factor.
-  __host__ __device__ int results() const { return tile_lefts * rights + tile_lefts; }
-  __host__ __device__ int units() const { return results() / piece; }
 };
-inline constexpr int most_tasks = 2 * most_weight_gradients;
+/// Sums of a tile, and of the columns of its left factor.
+inline constexpr int results = lefts * rights + lefts;
+inline constexpr int units = results / piece;
 struct Tasks {
   Operands operands[most_weight_gradients];
-  Task task[most_tasks];
+  Task task[most_weight_gradients];
   int count;
   int steps;   ///< of all rows
   int blocks;  ///< of all tasks
@@ -76,40 +71,29 @@ struct Place {
   bool has_bias;
 
   __device__ Place(const Task& task, int tile)
-      : first_left(task.first_left + tile / task.tiles_right * task.tile_lefts),
+      : first_left(tile / task.tiles_right * weight_gradient_warpgroup::lefts),
         first_right(tile % task.tiles_right * weight_gradient_warpgroup::rights),
-        lefts(min(task.tile_lefts, task.left_end - first_left)),
+        lefts(min(weight_gradient_warpgroup::lefts, task.left_end - first_left)),
         rights(min(weight_gradient_warpgroup::rights, task.right_end - first_right)),
         has_bias(first_right == 0 && task.d_bias != nullptr) {}
 };
 
-/// The larger factor is the left one, whose tiles are larger; but sums of dy's columns are formed of the left one.
+/// The factor with more columns is the left one; but sums of dy's columns are formed of the left one.
 inline bool has_x_left(const WeightGradient& g) { return g.in > g.out && g.d_bias == nullptr; }
 
-/// The tiles of a gradient, wide ones and a narrow one along the left factor, appended to the tasks.
+/// The tiles of a gradient, appended to the tasks.
 inline void append_tiles(Tasks& tasks, const WeightGradient& g, int operands) {
-  Task task{};
+  Task& task = tasks.task[tasks.count++];
   const bool left_is_x = has_x_left(g);
   task.operands = operands;
   task.left_end = left_is_x ? g.in : g.out;
   task.right_end = left_is_x ? g.out : g.in;
   task.tiles_right = (task.right_end + rights - 1) / rights;
+  task.tiles = (task.left_end + lefts - 1) / lefts * task.tiles_right;
   task.left_is_x = left_is_x;
   task.d_weight = g.d_weight;
   task.d_bias = g.d_bias;
   task.in = g.in;
-  const int wides = (task.left_end + wide - narrow - 1) / wide;
-  if (wides > 0) {
-    task.tile_lefts = wide;
-    task.tiles = wides * task.tiles_right;
-    tasks.task[tasks.count++] = task;
-  }
-  if (task.left_end > wides * wide) {
-    task.first_left = wides * wide;
-    task.tile_lefts = narrow;
-    task.tiles = task.tiles_right;
-    tasks.task[tasks.count++] = task;
-  }
 }
 
 /// All tiles and their shares, without memory. \p least_steps of rows are worth a share.
@@ -119,8 +103,8 @@ inline Tasks make_tasks(std::span<const WeightGradient> gradients, Index rows, i
   for (std::size_t i = 0; i < gradients.size(); ++i) append_tiles(tasks, gradients[i], static_cast<int>(i));
   // What a tile reads of a row, in panels.
   const auto cost = [](const Task& task) {
-    const int lefts = std::min(task.tile_lefts, task.left_end - task.first_left);
-    return Index{(lefts + panel - 1) / panel + (std::min(rights, task.right_end) + panel - 1) / panel};
+    return Index{(std::min(lefts, task.left_end) + panel - 1) / panel +
+                 (std::min(rights, task.right_end) + panel - 1) / panel};
   };
   Index all_tiles = 0;
   Index all_cost = 0;
@@ -137,7 +121,7 @@ inline Tasks make_tasks(std::span<const WeightGradient> gradients, Index rows, i
     task.first_block = tasks.blocks;
     task.first_unit = tasks.units;
     tasks.blocks += task.tiles * task.shares;
-    tasks.units += task.tiles * task.units();
+    tasks.units += task.tiles * units;
   }
   return tasks;
 }

@@ -1,8 +1,9 @@
 // Copyright 2026 The mad authors. SPDX-License-Identifier: Apache-2.0
 /// \file
 /// The gradients of all weights of a layer at once (weight_gradients.cuh), for code for `90a`: products by four warps
-/// together, of rows that the copy engine brings. A block has 256 x 128 sums in registers, so that a row is read from
-/// the second-level cache by fewer blocks, or 128 x 128, for which its two warpgroups share the rows.
+/// together, of rows that the copy engine brings. A block has 128 x 128 sums in registers. It is small, so that a
+/// multiprocessor has room for blocks of the first stream beside it: what these gradients wait for, memory, is not what
+/// those wait for.
 #pragma once
 
 #include <mad/cuda/device/queue.hpp>
@@ -21,45 +22,34 @@ namespace mad::cuda {
 namespace weight_gradient_warpgroup {
 
 inline constexpr int panel_bytes = stage_rows * panel * 2;
-/// Of a stage of a tile with so many columns of the left factor.
-constexpr int stage_bytes(int tile_lefts) { return (tile_lefts + rights) / panel * panel_bytes; }
-inline constexpr int ring_bytes = 3 * stage_bytes(wide);
-/// As many as there is room for: what a block has on its way decides how much it gets.
-constexpr int stages(int tile_lefts) { return ring_bytes / stage_bytes(tile_lefts); }
-inline constexpr int most_stages = stages(narrow);
-inline constexpr int computing_threads = 256;
+inline constexpr int stage_bytes = (lefts + rights) / panel * panel_bytes;
+inline constexpr int stages = 3;
+inline constexpr int computing_threads = 128;
 inline constexpr int threads = computing_threads + 32;
 
 /// What lies in shared memory, in bytes from a multiple of 1024.
 struct Memory {
-  static constexpr int barriers = ring_bytes;
-  static constexpr int ones = barriers + 2 * most_stages * TransferBarrier::size;
-  static constexpr int columns = ones + 256;
-  static constexpr int bytes = columns + narrow * 4 + 1024;
+  static constexpr int barriers = stages * stage_bytes;
+  static constexpr int ones = (barriers + 2 * stages * TransferBarrier::size + 15) / 16 * 16;
+  static constexpr int bytes = ones + 256 + 1024;
   static_assert(ones % 16 == 0);
 };
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 
-/// The ring of stages of a block whose tile has so many columns of the left factor.
-template <int TileLefts>
+/// The ring of stages of a block.
 struct Ring {
-  static constexpr int count = stages(TileLefts);
-  static constexpr int bytes = stage_bytes(TileLefts);
   std::uint32_t shared;
 
   __device__ TransferBarrier full(int stage) const {
     return TransferBarrier(shared + Memory::barriers + stage * TransferBarrier::size);
   }
-  __device__ TransferBarrier empty(int stage) const { return full(count + stage); }
+  __device__ TransferBarrier empty(int stage) const { return full(stages + stage); }
   /// Panel \p p of a stage: those of the left factor, then those of the right one.
-  __device__ std::uint32_t at(int stage, int p) const { return shared + stage * bytes + p * panel_bytes; }
+  __device__ std::uint32_t at(int stage, int p) const { return shared + stage * stage_bytes + p * panel_bytes; }
   /// One thread does this, before a barrier of the block.
   __device__ void start() const {
-    for (int s = 0; s < count; ++s) {
-      full(s).start(1);
-      empty(s).start(2);
-    }
+    for (int s = 0; s < 2 * stages; ++s) full(s).start(1);
     show_barriers();
   }
 
@@ -68,142 +58,85 @@ struct Ring {
     int stage = 0;
     int parity = 0;
     __device__ void advance() {
-      stage = stage == count - 1 ? 0 : stage + 1;
+      stage = stage == stages - 1 ? 0 : stage + 1;
       parity ^= stage == 0 ? 1 : 0;
     }
   };
 };
 
 /// One thread: has all rows of a share copied, stage after stage.
-template <int TileLefts>
-__device__ void copy_rows(const Ring<TileLefts>& ring, const Operands& from, const Place& place, int share, int shares,
-                          int steps) {
-  const int lefts = (place.lefts + panel - 1) / panel;
-  const int rights = (place.rights + panel - 1) / panel;
-  typename Ring<TileLefts>::Turn turn;
+__device__ inline void copy_rows(const Ring& ring, const Operands& from, const Place& place, int share, int shares,
+                                 int steps) {
+  const int left_panels = (place.lefts + panel - 1) / panel;
+  const int right_panels = (place.rights + panel - 1) / panel;
+  Ring::Turn turn;
   for (int step = share; step < steps; step += shares) {
     ring.empty(turn.stage).wait(turn.parity ^ 1);
     const TransferBarrier full = ring.full(turn.stage);
-    full.arrive_and_expect((lefts + rights) * panel_bytes);
+    full.arrive_and_expect((left_panels + right_panels) * panel_bytes);
     const int row = step * stage_rows;
-    for (int p = 0; p < lefts; ++p)
+    for (int p = 0; p < left_panels; ++p)
       copy_box(ring.at(turn.stage, p), from.left, row, place.first_left + p * panel, full);
-    for (int p = 0; p < rights; ++p)
-      copy_box(ring.at(turn.stage, TileLefts / panel + p), from.right, row, place.first_right + p * panel, full);
+    for (int p = 0; p < right_panels; ++p)
+      copy_box(ring.at(turn.stage, lefts / panel + p), from.right, row, place.first_right + p * panel, full);
     turn.advance();
   }
 }
 
-/// A warpgroup's sums: of two panels of the left factor.
-struct WarpgroupSums {
-  tensor::Sums product[2][16];
-  tensor::Sums column[2];
+/// The sums of a tile.
+struct TileSums {
+  tensor::Sums product[lefts / panel][rights / 8];
+  tensor::Sums column[lefts / panel];
 
-  /// In a wide tile a warpgroup has two panels of its own, and all rows; else both have the same panels and half of the
-  /// rows.
-  template <bool HasBias, int TileLefts>
-  __device__ void add_rows(const Ring<TileLefts>& ring, int steps) {
-    constexpr bool is_wide = TileLefts == wide;
-    const int own = static_cast<int>(threadIdx.x) / 128;
-    const int first = is_wide ? 2 * own : 0;
+  template <bool HasBias>
+  __device__ void add_rows(const Ring& ring, int steps) {
     const auto ones = tensor::SharedFactor::of_matrices(ring.shared + Memory::ones, 128, 128);
-    typename Ring<TileLefts>::Turn turn;
+    Ring::Turn turn;
     int before = 0;
     for (int step = 0; step < steps; ++step) {
       ring.full(turn.stage).wait(turn.parity);
-      const auto left = tensor::SharedFactor::at(ring.at(turn.stage, first), 128, panel_bytes);
-      const auto right = tensor::SharedFactor::at(ring.at(turn.stage, TileLefts / panel), 128, panel_bytes);
+      const auto left = tensor::SharedFactor::at(ring.at(turn.stage, 0), 128, panel_bytes);
+      const auto right = tensor::SharedFactor::at(ring.at(turn.stage, lefts / panel), 128, panel_bytes);
       tensor::begin_products();
 #pragma unroll
-      for (int k = 0; k < stage_rows / 16; k += is_wide ? 1 : 2) {
-        const int bytes = (k + (is_wide ? 0 : own)) * 16 * 128;
+      for (int k = 0; k < stage_rows / 16; ++k) {
+        const int bytes = k * 16 * 128;
 #pragma unroll
-        for (int p = 0; p < 2; ++p) {
+        for (int p = 0; p < lefts / panel; ++p) {
           tensor::multiply_add_rows_async(product[p], left.behind(p * panel_bytes + bytes), right.behind(bytes));
           if constexpr (HasBias) tensor::add_columns_async(column[p], left.behind(p * panel_bytes + bytes), ones);
         }
       }
       tensor::commit_products();
       tensor::wait_for_products<1>();  // those of the stage before have been read
-      if (step > 0 && threadIdx.x % 128 == 0) ring.empty(before).arrive();
+      if (step > 0 && threadIdx.x == 0) ring.empty(before).arrive();
       before = turn.stage;
       turn.advance();
     }
     tensor::wait_for_products();
 #pragma unroll
-    for (int p = 0; p < 2; ++p) tensor::pin(product[p]);
+    for (int p = 0; p < lefts / panel; ++p) tensor::pin(product[p]);
     tensor::pin(column);
   }
-};
 
-/// All computing threads.
-__device__ inline void wait_for_both() { asm volatile("bar.sync 1, %0;" : : "n"(computing_threads) : "memory"); }
-
-/// Stores what a tile has, in pieces as the lanes hold them, which writes whole lines.
-template <int TileLefts>
-__device__ void store_sums(WarpgroupSums& sums, float* shared, const Place& place, float* partial) {
-  const int thread = static_cast<int>(threadIdx.x);
-  const int lane = thread % 32;
-  const int warp = thread / 32 % 4;
-  const int own = thread / 128;
-  const auto store_piece = [&](int p, int n, const float(&value)[4]) {
-    const int left = p * 4 + warp;
-    if (left * 16 < place.lefts && n * 8 < place.rights)
-      store(partial + ((left * (rights / 8) + n) * 32 + lane) * 4, value);
-  };
-  const auto store_columns = [&](int p, float first, float second) {
-    float* to = partial + TileLefts * rights + (p * 4 + warp) * 16 + lane / 4;
-    if (!place.has_bias || lane % 4 != 0) return;
-    to[0] = first;
-    to[8] = second;
-  };
-  if constexpr (TileLefts == wide) {
+  /// In pieces as the lanes hold them, which writes whole lines.
+  __device__ void store(const Place& place, float* partial) const {
+    const int lane = static_cast<int>(threadIdx.x) % 32;
+    const int warp = static_cast<int>(threadIdx.x) / 32;
 #pragma unroll
-    for (int p = 0; p < 2; ++p) {
+    for (int p = 0; p < lefts / panel; ++p) {
+      const int left = p * 4 + warp;
 #pragma unroll
-      for (int n = 0; n < rights / 8; ++n) store_piece(2 * own + p, n, sums.product[p][n].value);
-      store_columns(2 * own + p, sums.column[p].value[0], sums.column[p].value[2]);
+      for (int n = 0; n < rights / 8; ++n)
+        if (left * 16 < place.lefts && n * 8 < place.rights)
+          cuda::store(partial + ((left * (rights / 8) + n) * 32 + lane) * 4, product[p][n].value);
+      float* to = partial + lefts * rights + left * 16 + lane / 4;
+      if (!place.has_bias || lane % 4 != 0) continue;
+      to[0] = column[p].value[0];
+      to[8] = column[p].value[2];
     }
-  } else {
-    // Each finishes a panel.
-    wait_for_both();  // nobody reads the stages any more
-    float4* handed = reinterpret_cast<float4*>(shared) + thread;
-    const auto exchange = [&](tensor::Sums(&given)[17], tensor::Sums(&kept)[17]) {
-#pragma unroll
-      for (int n = 0; n < 17; ++n) {
-        const float(&v)[4] = given[n].value;
-        handed[n * computing_threads] = {v[0], v[1], v[2], v[3]};
-      }
-      wait_for_both();
-      const float4* others = handed + (own == 0 ? 128 : -128);
-#pragma unroll
-      for (int n = 0; n < 17; ++n) {
-        const float4 other = others[n * computing_threads];
-        kept[n].value[0] += other.x;
-        kept[n].value[1] += other.y;
-        kept[n].value[2] += other.z;
-        kept[n].value[3] += other.w;
-      }
-    };
-    tensor::Sums all[2][17];
-#pragma unroll
-    for (int p = 0; p < 2; ++p) {
-#pragma unroll
-      for (int n = 0; n < 16; ++n) all[p][n] = sums.product[p][n];
-      all[p][16] = sums.column[p];
-    }
-    const auto finish = [&](tensor::Sums(&given)[17], tensor::Sums(&kept)[17]) {
-      exchange(given, kept);
-#pragma unroll
-      for (int n = 0; n < 16; ++n) store_piece(own, n, kept[n].value);
-      store_columns(own, kept[16].value[0], kept[16].value[2]);
-    };
-    if (own == 0)
-      finish(all[1], all[0]);
-    else
-      finish(all[0], all[1]);
   }
-}
+};
 
 __device__ inline void add_share(const Tasks& tasks, std::byte* memory) {
   const int index = static_cast<int>(blockIdx.x);
@@ -214,26 +147,19 @@ __device__ inline void add_share(const Tasks& tasks, std::byte* memory) {
   memory += (1024 - __cvta_generic_to_shared(memory) % 1024) % 1024;
   if (threadIdx.x < 64) reinterpret_cast<std::uint32_t*>(memory + Memory::ones)[threadIdx.x] = 0x3f803f80;
   show_to_copies();  // products read shared memory as copies do
-  float* partial = task.partial + (static_cast<std::size_t>(share) * task.tiles + tile) * task.results();
-  const auto add = [&]<int TileLefts>() {
-    const Ring<TileLefts> ring{static_cast<std::uint32_t>(__cvta_generic_to_shared(memory))};
-    if (threadIdx.x == computing_threads) ring.start();
-    __syncthreads();
-    if (threadIdx.x == computing_threads)
-      copy_rows(ring, tasks.operands[task.operands], place, share, task.shares, tasks.steps);
-    if (threadIdx.x >= computing_threads) return;
-    WarpgroupSums sums{};
-    const int steps = (tasks.steps - share + task.shares - 1) / task.shares;
-    if (place.has_bias)
-      sums.add_rows<true>(ring, steps);
-    else
-      sums.add_rows<false>(ring, steps);
-    store_sums<TileLefts>(sums, reinterpret_cast<float*>(memory), place, partial);
-  };
-  if (task.tile_lefts == wide)
-    add.operator()<wide>();
+  const Ring ring{static_cast<std::uint32_t>(__cvta_generic_to_shared(memory))};
+  if (threadIdx.x == computing_threads) ring.start();
+  __syncthreads();
+  if (threadIdx.x == computing_threads)
+    copy_rows(ring, tasks.operands[task.operands], place, share, task.shares, tasks.steps);
+  if (threadIdx.x >= computing_threads) return;
+  TileSums sums{};
+  const int steps = (tasks.steps - share + task.shares - 1) / task.shares;
+  if (place.has_bias)
+    sums.add_rows<true>(ring, steps);
   else
-    add.operator()<narrow>();
+    sums.add_rows<false>(ring, steps);
+  sums.store(place, task.partial + (static_cast<std::size_t>(share) * task.tiles + tile) * results);
 }
 
 #endif
@@ -242,7 +168,7 @@ __device__ inline void add_share(const Tasks& tasks, std::byte* memory) {
 /// by its number of threads.
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 template <int Threads>
-__global__ void __launch_bounds__(Threads, 1) add_shares_of_rows(const __grid_constant__ Tasks tasks) {
+__global__ void __launch_bounds__(Threads, 2) add_shares_of_rows(const __grid_constant__ Tasks tasks) {
   extern __shared__ float4 dynamic_memory[];
   add_share(tasks, reinterpret_cast<std::byte*>(dynamic_memory));
 }
@@ -258,18 +184,18 @@ template <int Warps>
 __global__ void __launch_bounds__(32 * Warps) add_up_shares(const __grid_constant__ Tasks tasks) {
   __shared__ alignas(16) float of_warp[Warps][piece];
   const Task& task = find(tasks, &Task::first_unit, static_cast<int>(blockIdx.x));
-  const int tile = (static_cast<int>(blockIdx.x) - task.first_unit) / task.units();
-  const int unit = (static_cast<int>(blockIdx.x) - task.first_unit) % task.units();
+  const int tile = (static_cast<int>(blockIdx.x) - task.first_unit) / units;
+  const int unit = (static_cast<int>(blockIdx.x) - task.first_unit) % units;
   const Place place(task, tile);
-  const int pieces = task.tile_lefts * rights / piece;
+  constexpr int pieces = lefts * rights / piece;
   const bool is_bias = unit >= pieces;
   const int left = is_bias ? (unit - pieces) * piece : unit / (rights / 8) * 16;
   const int right = is_bias ? 0 : unit % (rights / 8) * 8;
   if (left >= place.lefts || right >= place.rights || (is_bias && !place.has_bias)) return;
   const int lane = static_cast<int>(threadIdx.x) % 32;
   const int warp = static_cast<int>(threadIdx.x) / 32;
-  const std::size_t stride = static_cast<std::size_t>(task.tiles) * task.results();
-  const float* from = task.partial + static_cast<std::size_t>(tile) * task.results() + unit * piece + lane * 4;
+  const std::size_t stride = static_cast<std::size_t>(task.tiles) * results;
+  const float* from = task.partial + static_cast<std::size_t>(tile) * results + unit * piece + lane * 4;
   float sum[4]{};
   add_shares_in_turn<Warps>(from, stride, static_cast<unsigned>(task.shares), sum);
   store(&of_warp[warp][lane * 4], sum);
@@ -299,13 +225,13 @@ inline bool is_there() {
 }
 
 inline void add(Queue& queue, std::span<const WeightGradient> gradients, Index rows) {
-  Tasks tasks = make_tasks(gradients, rows, queue.multiprocessors(), most_stages);
+  Tasks tasks = make_tasks(gradients, rows, queue.multiprocessors(), stages);
   Index partial = 0;
-  for (const Task& task : tasks.all()) partial += task.most_shares * task.tiles * task.results();
+  for (const Task& task : tasks.all()) partial += task.most_shares * task.tiles * results;
   float* next = queue.take<float>(partial);
   for (Task& task : tasks.all()) {
     task.partial = next;
-    next += task.most_shares * task.tiles * task.results();
+    next += task.most_shares * task.tiles * results;
   }
   if (queue.rehearsing() || rows == 0) return;
   describe_operands(tasks, gradients, rows);
