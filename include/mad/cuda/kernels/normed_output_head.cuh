@@ -27,7 +27,7 @@ using norm_gradient_product::width;
 
 inline constexpr int threads = d::threads;
 inline constexpr int warps = threads / 32;
-inline constexpr int blocks_at_once = 4;  ///< on a multiprocessor
+inline constexpr int blocks_at_once = 2;  ///< on a multiprocessor
 inline constexpr int stages = 2;          ///< tiles of 16 rows of a warp, in shared memory or on their way to it
 inline constexpr int stride = d::stride_of(width);
 inline constexpr int tile = d::rows_per_warp * stride;
@@ -63,54 +63,6 @@ __device__ inline void put(BFloat16* rows, const tensor::Left<16>& words, int s)
                                       lane % 4 * 2) = words.part[part];
 }
 
-/// Sums over a warp's rows of dw and db, shared out among its lanes: of the lane's four columns of each 16 it has the
-/// dw or db of one.
-struct ColumnSums {
-  float sum[width / 16]{};
-
-  /// Adds what the lane has of the s-th 16 columns. Lanes with the same columns share them out.
-  __device__ void add(int s, const float (&d_weight)[4], const float (&d_bias)[4]) {
-    float all[8];
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      all[i] = d_weight[i];
-      all[4 + i] = d_bias[i];
-    }
-#pragma unroll
-    for (int count = 4, offset = 16; count > 0; count /= 2, offset /= 2) {
-      const bool upper = (static_cast<int>(threadIdx.x) & offset) != 0;
-#pragma unroll
-      for (int i = 0; i < count; ++i) {
-        const float low = all[i];
-        const float high = all[i + count];
-        all[i] = (upper ? high : low) + __shfl_xor_sync(0xffffffffu, upper ? low : high, offset);
-      }
-    }
-    sum[s] += all[0];
-  }
-  /// To a warp's row of sums: dw, then db.
-  __device__ void store(float* to) const {
-    const int i = static_cast<int>(threadIdx.x / 8 % 2 * 2 + threadIdx.x / 4 % 2);
-    to += threadIdx.x / 16 % 2 * width;
-#pragma unroll
-    for (int s = 0; s < width / 16; ++s) to[FactorRows<width, false>::column(4 * s + i)] = sum[s];
-  }
-};
-
-/// Lets the compiler compute again what it has computed of these words, instead of keeping it.
-__device__ inline void forget_what_is_made_of(tensor::Left<16> (&x)[width / 16]) {
-#pragma unroll
-  for (tensor::Left<16>& words : x)
-#pragma unroll
-    for (std::uint32_t& word : words.part) asm volatile("" : "+r"(word));
-}
-
-template <int Count>
-__device__ void forget_what_is_made_of(std::uint32_t (&pairs)[Count][2]) {
-#pragma unroll
-  for (std::uint32_t(&pair)[2] : pairs) asm volatile("" : "+r"(pair[0]), "+r"(pair[1]));
-}
-
 /// Grid: blocks whose warps go from one tile of 16 rows to the next.
 template <int Tiles, bool Centred>
 __global__ void __launch_bounds__(threads, blocks_at_once) kernel(const __grid_constant__ Operands of) {
@@ -134,7 +86,7 @@ __global__ void __launch_bounds__(threads, blocks_at_once) kernel(const __grid_c
 
   const float factor = d::share_of_mean(*of.n.tally);
   double loss = 0;
-  ColumnSums columns;
+  norm_gradient_product::ColumnSums<Rows> columns;
 #pragma unroll 1
   for (int stage = 0; first < of.rows; first += step, stage ^= 1) {
     BFloat16* rows_in_memory = buffer + stage * tile;
@@ -161,56 +113,29 @@ __global__ void __launch_bounds__(threads, blocks_at_once) kernel(const __grid_c
       __syncwarp();
       d::store_rows(of.norm.y + first * of.norm.y_stride, of.norm.y_stride, rows_in_memory, here, width);
     }
-    d::LogitGradient<Tiles> d_logits =
+    const d::LogitGradient<Tiles> d_logits =
         d::losses_of_rows<Tiles>(of.head, of.n, factor, targets, logits, first, here, counts, loss);
     if (of.head.dx == nullptr) continue;
-    // dn is computed twice, 16 columns at a time: there are not the registers to keep all of it.
-    const auto for_columns = [&](const auto& each) {
-      forget_what_is_made_of(x);
-      forget_what_is_made_of(d_logits.pair);
+    tensor::Sums dn[width / 8];
 #pragma unroll
-      for (int s = 0; s < width / 16; ++s) {
-        tensor::Sums dn[2];
-        d_logits.multiply_add(dn[0], dn[1], weight, stride, s * 16);
-        float norm_weight[4];
-#pragma unroll
-        for (int i = 0; i < 4; i += 2)
-          load(of.norm.weight + Rows::column(4 * s + i), reinterpret_cast<float(&)[2]>(norm_weight[i]));
-        each(s, dn, norm_weight);
-      }
-    };
-    norm_gradient_product::RowGradient<Centred> gradient;
-    for_columns([&](int s, const tensor::Sums(&dn)[2], const float(&norm_weight)[4]) {
-      float d_weight[4]{};
-      float d_bias[4]{};
-#pragma unroll
-      for (int part = 0; part < 4; ++part)
-#pragma unroll
-        for (int i = 0; i < 2; ++i) {
-          const int half = part % 2;
-          const int column = part / 2 * 2 + i;
-          const float d = dn[part / 2].value[2 * half + i];  // 0 in rows that are not there
-          d_weight[column] += d * rows.standardised(x[s].part[part], i, half);
-          d_bias[column] += d;
-          gradient.add(rows, d * norm_weight[column], x[s].part[part], i, half);
-        }
-      columns.add(s, d_weight, d_bias);
-    });
-    gradient.finish();
+    for (int s = 0; s < width / 16; ++s) d_logits.multiply_add(dn[2 * s], dn[2 * s + 1], weight, stride, s * 16);
+    const bool is_here[2] = {lane / 4 < here, lane / 4 + 8 < here};
+    columns.add(rows, x, dn, is_here);
+    const norm_gradient_product::RowGradient<Centred> gradient(rows, x, dn, of.norm.weight);
     __syncwarp();  // normed has been stored
-    for_columns([&](int s, const tensor::Sums(&dn)[2], const float(&norm_weight)[4]) {
+#pragma unroll
+    for (int s = 0; s < width / 16; ++s) {
       tensor::Left<16> dx;
 #pragma unroll
       for (int part = 0; part < 4; ++part) {
         float two[2];
 #pragma unroll
         for (int i = 0; i < 2; ++i)
-          two[i] = gradient.dx(rows, dn[part / 2].value[part % 2 * 2 + i] * norm_weight[part / 2 * 2 + i],
-                               x[s].part[part], i, part % 2);
+          two[i] = gradient.dx(rows, dn[2 * s + part / 2].value[part % 2 * 2 + i], x[s].part[part], i, part % 2);
         dx.part[part] = tensor::pack(two[0], two[1]);
       }
       put(rows_in_memory, dx, s);
-    });
+    }
     __syncwarp();
     d::store_rows(of.head.dx + std::size_t{first} * width, width, rows_in_memory, here, width);
   }
