@@ -38,20 +38,18 @@ struct Rotation {
   /// The channels that turn together as pair p < rotary / 2.
   __device__ int2 pair(int p) const { return interleaved ? int2{2 * p, 2 * p + 1} : int2{p, p + rotary / 2}; }
 
-  /// Turns a row of Width channels in place and multiplies it by a factor, rounding once.
-  template <int Width, class T>
-  __device__ void turn(T* row, int position, float sign, float factor) const {
+  /// Turns a row in place.
+  template <class T>
+  __device__ void turn(T* row, int position) const {
 #pragma unroll 1
     for (int p = 0; p < rotary / 2; ++p) {
       const int2 i = pair(p);
       const float2 by = table[position * (rotary / 2) + p];
       const float x = to_float(row[i.x]);
       const float y = to_float(row[i.y]);
-      row[i.x] = from_float<T>((x * by.x - sign * y * by.y) * factor);
-      row[i.y] = from_float<T>((y * by.x + sign * x * by.y) * factor);
+      row[i.x] = from_float<T>(x * by.x - y * by.y);
+      row[i.y] = from_float<T>(y * by.x + x * by.y);
     }
-#pragma unroll 1
-    for (int i = rotary; i < Width; ++i) row[i] = from_float<T>(to_float(row[i]) * factor);
   }
 
   /// Where all Width channels turn in halves: cosine and sine of each pair at a position.
@@ -63,13 +61,13 @@ struct Rotation {
   }
   /// Turns a row by them and multiplies it by a factor.
   template <int Width>
-  static __device__ void turn_halves(float (&x)[Width], const float (&turn)[Width], float sign, float factor) {
+  static __device__ void turn_halves(float (&x)[Width], const float (&turn)[Width], float factor) {
 #pragma unroll
     for (int p = 0; p < Width / 2; ++p) {
       const float a = x[p];
       const float b = x[p + Width / 2];
-      x[p] = (a * turn[2 * p] - sign * b * turn[2 * p + 1]) * factor;
-      x[p + Width / 2] = (b * turn[2 * p] + sign * a * turn[2 * p + 1]) * factor;
+      x[p] = (a * turn[2 * p] - b * turn[2 * p + 1]) * factor;
+      x[p + Width / 2] = (b * turn[2 * p] + a * turn[2 * p + 1]) * factor;
     }
   }
 

@@ -51,7 +51,7 @@ __device__ Loaded load_keys(BFloat16* keys, BFloat16* values, const BFloat16* k,
   wait_for_copies<0>();
   float square[2]{};
   for (int r = part.first; first + r < end; r += part.apart) {
-    turn_otherwise<Width>(keys + r * stride<Width>, first + r, 1.0f, rotation);
+    turn_otherwise<Width>(keys + r * stride<Width>, first + r, rotation);
     square[0] = fmaxf(square[0], Row<Width>::at(keys + r * stride<Width>).square());
     square[1] = fmaxf(square[1], Row<Width>::at(values + r * stride<Width>).square());
   }
@@ -133,7 +133,7 @@ __global__ void __launch_bounds__(32 * forward_warps, 2)
       const float query_norm = tensor::square_root(Row<Width>::at(row).square());
       Turn<Width> turn;
       turn.ask(min(t0 + lane, last - 1), rotation);
-      turn_otherwise<Width>(row, min(t0 + lane, last - 1), 1.0f, rotation);
+      turn_otherwise<Width>(row, min(t0 + lane, last - 1), rotation);
       turn.make_halves(row, loaded.key, factor * exponent_unit);
       __syncwarp();
       queries.take(own);

@@ -15,7 +15,6 @@ struct Backward {
   static constexpr int step = keys / 2;     ///< queries between two barriers
   static constexpr int capacity = 2 * warps * keys;          ///< rows of keys, and of queries, if there is the memory
   static constexpr int loaded = capacity / threads;          ///< of them, those that a thread loads
-  static constexpr int staged = Width == 8 ? 32 : 16;        ///< keys whose sums fit where the block's rows were
   static constexpr int blocks_at_once = Width == 8 ? 2 : 3;  ///< on a multiprocessor
 };
 

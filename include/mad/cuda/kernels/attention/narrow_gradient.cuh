@@ -120,8 +120,8 @@ __device__ void load_rows(const Memory<Width>& memory, const Load& at, const Att
     for (int r = part.first; r < rows; r += part.apart) {
       const int from = (share.row(part.slot) + r) * stride<Width>;
       const int t = min(at.loaded + r, n.length - 1);
-      if (at.is_first()) turn_otherwise<Width>(memory.keys + from, t, 1.0f, rotation);
-      turn_otherwise<Width>(memory.queries.query + from, t, 1.0f, rotation);
+      if (at.is_first()) turn_otherwise<Width>(memory.keys + from, t, rotation);
+      turn_otherwise<Width>(memory.queries.query + from, t, rotation);
     }
 #pragma unroll
   for (int u = 0; u < B::loaded; ++u) {

@@ -194,23 +194,14 @@ struct Turn {
   __device__ void make_halves(BFloat16* row, float power, float factor) const {
     float x[Width];
     Row<Width>::at(row).times(power).unpack(x);
-    Rotation::turn_halves(x, angle, 1.0f, factor);
+    Rotation::turn_halves(x, angle, factor);
     put_halves(row, x);
-  }
-  /// Sums times a factor, turned back, as bfloat16 to memory.
-  __device__ void store_back(const float (&sum)[Width], float factor, BFloat16* to) const {
-    float x[Width];
-#pragma unroll
-    for (int c = 0; c < Width; ++c) x[c] = sum[c];
-    Rotation::turn_halves(x, angle, -1.0f, factor);
-#pragma unroll
-    for (int c = 0; c < Width; c += 8) store(to + c, reinterpret_cast<const float(&)[8]>(x[c]));
   }
 };
 /// Turns a row in place where `Turn` does not.
 template <int Width, class T>
-__device__ void turn_otherwise(T* row, int position, float sign, const Rotation& rotation) {
-  if (rotation.rotary > 0 && !rotation.turns_halves(Width)) rotation.turn<Width>(row, position, sign, 1.0f);
+__device__ void turn_otherwise(T* row, int position, const Rotation& rotation) {
+  if (rotation.rotary > 0 && !rotation.turns_halves(Width)) rotation.turn(row, position);
 }
 
 /// The largest of the block's numbers, which are not negative. `scratch` is shared memory; a barrier must come before
