@@ -23,14 +23,14 @@ GradientTiles cut_gradients(const std::vector<GradientMap>& maps, Index rows, in
   for (const w::Task& task : tasks.all()) {
     found.follow = found.follow && task.first_block == blocks && task.first_unit == units;
     blocks += task.tiles * task.shares;
-    units += task.tiles * task.units();
+    units += task.tiles * w::units;
     found.have_room = found.have_room && task.shares <= task.most_shares;
     found.rows_are_shared = found.rows_are_shared && task.shares >= 1 && task.shares <= std::max(tasks.steps, 1);
     if (task.operands != 0) continue;
     for (int tile = 0; tile < task.tiles; ++tile) {
-      const int left = task.first_left + tile / task.tiles_right * task.tile_lefts;
+      const int left = tile / task.tiles_right * w::lefts;
       const int right = tile % task.tiles_right * w::rights;
-      for (int l = left; l < std::min(left + task.tile_lefts, task.left_end); ++l) {
+      for (int l = left; l < std::min(left + w::lefts, task.left_end); ++l) {
         for (int r = right; r < std::min(right + w::rights, task.right_end); ++r)
           ++found.times[static_cast<std::size_t>(task.left_is_x ? r * in + l : l * in + r)];
         if (right == 0 && task.d_bias != nullptr) ++found.times[static_cast<std::size_t>(out * in + l)];
