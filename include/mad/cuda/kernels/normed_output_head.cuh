@@ -10,7 +10,11 @@
 #pragma once
 
 #include <mad/cuda/device/grouped_product.hpp>
+#include <mad/cuda/device/queue.hpp>
+#include <mad/cuda/instructions/async_copy.cuh>
+#include <mad/cuda/instructions/tensor_core.cuh>
 #include <mad/cuda/kernels/output_head.cuh>
+#include <mad/cuda/products/factor_norm.cuh>
 #include <mad/cuda/products/norm_gradient_rows.cuh>
 
 #include <algorithm>

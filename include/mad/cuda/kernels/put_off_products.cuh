@@ -86,11 +86,18 @@ inline bool add_term(const Queue& queue, GroupedProduct& known, const GroupedPro
   return true;
 }
 
+/// True for a product that is wider than a part of a group.
+inline bool is_wide(const GroupedProduct& p) {
+  return std::max(p.columns, p.term.front().inner) > product_group_detail::widest;
+}
+/// True for a product of one term that groups take.
+inline bool fits_group(const Queue& queue, const GroupedProduct& p) {
+  return takes(p) && pieces_of_terms(p) <= most_pieces_of_terms(queue);
+}
 /// A small product that has stayed alone and adds nothing is a group of its own, whose blocks find room beside others:
 /// cuBLASLt's take a whole multiprocessor, and would wait for the gradients of weights that are computed aside.
 inline bool is_small(const Queue& queue, const GroupedProduct& p) {
-  return p.addend == nullptr && std::max(p.columns, p.term.front().inner) <= product_group_detail::widest && takes(p) &&
-         pieces_of_terms(p) <= most_pieces_of_terms(queue);
+  return p.addend == nullptr && !is_wide(p) && fits_group(queue, p);
 }
 
 /// Other products that have stayed alone are cuBLASLt's.
@@ -161,9 +168,7 @@ inline bool put_off(Queue& queue, Index rows, const GroupedProduct& p) {
     return true;
   }
   if (put_off->norm || put_off->is_alone) queue.start_products();
-  const bool is_wide = std::max(p.columns, p.term.front().inner) > product_group_detail::widest;
-  if (!takes(p) || pieces_of_terms(p) > most_pieces_of_terms(queue) ||
-      (is_wide && rows > put_off_detail::most_wide_rows)) {
+  if (!put_off_detail::fits_group(queue, p) || (put_off_detail::is_wide(p) && rows > put_off_detail::most_wide_rows)) {
     queue.start_products();
     put_off->is_alone = norm_gradient_product::takes(p);
     if (!put_off->is_alone) return false;

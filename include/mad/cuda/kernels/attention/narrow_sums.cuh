@@ -9,7 +9,6 @@
 #include <mad/cuda/instructions/tensor_core.cuh>
 #include <mad/cuda/kernels/rotation.cuh>
 
-#include <cstddef>
 #include <cstdint>
 
 namespace mad::cuda::attention_narrow {
@@ -19,8 +18,7 @@ template <int Width>
 struct RowSums {
   tensor::Sums channels[Width / 8];
 
-  /// The number of the lane's channels of a row, and one of them: two of each 8.
-  static constexpr int count = Width / 4;
+  /// The lane's i-th channel of a row, and its number: a lane has two of each 8.
   __device__ float& at(int half, int i) { return channels[i / 2].value[2 * half + i % 2]; }
   static __device__ int channel(int i) { return i / 2 * 8 + static_cast<int>(threadIdx.x) % 4 * 2 + i % 2; }
 

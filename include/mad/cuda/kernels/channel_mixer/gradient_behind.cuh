@@ -1,11 +1,13 @@
 // Copyright 2026 The mad authors. SPDX-License-Identifier: Apache-2.0
 /// \file
 /// The gradient of the norm in front of a channel mixer, made of what the mixer's backward products give as long as
-/// that is in registers (formulas in ops/norm.hpp). `M` is the mixer (channel_mixer.cuh), where four warps multiply
+/// that is in registers (formulas in ops/norm.hpp). `M` is the mixer (kernel.cuh), where four warps multiply
 /// together.
 #pragma once
 
+#include <mad/cuda/instructions/tensor_core.cuh>
 #include <mad/cuda/kernels/channel_mixer/rows.cuh>
+#include <mad/cuda/products/factor_norm.cuh>
 #include <mad/cuda/products/norm_gradient_rows.cuh>
 
 namespace mad::cuda::channel_mixer_detail {

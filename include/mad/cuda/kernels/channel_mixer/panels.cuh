@@ -1,7 +1,7 @@
 // Copyright 2026 The mad authors. SPDX-License-Identifier: Apache-2.0
 /// \file
 /// The weights of a channel mixer's kernel where four warps multiply together (compute capability 9.0): how their parts
-/// come to shared memory, and the products. `M` is the mixer (channel_mixer.cuh). A warp of its own has the copy engine
+/// come to shared memory, and the products. `M` is the mixer (kernel.cuh). A warp of its own has the copy engine
 /// bring part after part; the others say when they are done with one, and never wait for each other.
 #pragma once
 

@@ -1,6 +1,6 @@
 // Copyright 2026 The mad authors. SPDX-License-Identifier: Apache-2.0
 /// \file
-/// The products of a channel mixer's kernel by single warps. `M` is the mixer (channel_mixer.cuh). Parts of the weights
+/// The products of a channel mixer's kernel by single warps. `M` is the mixer (kernel.cuh). Parts of the weights
 /// are in shared memory as they are stored, rows or columns of the inside; a warp multiplies 16 rows that lie in
 /// registers.
 #pragma once

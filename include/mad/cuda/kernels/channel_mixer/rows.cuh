@@ -1,7 +1,7 @@
 // Copyright 2026 The mad authors. SPDX-License-Identifier: Apache-2.0
 /// \file
 /// How a warp of a channel mixer's kernel reads and writes its 16 rows, in two ways. `M` is the mixer
-/// (channel_mixer.cuh): `form` has widths, strides and what can be accessed at once.
+/// (kernel.cuh): `form` has widths, strides and what can be accessed at once.
 #pragma once
 
 #include <mad/cuda/instructions/async_copy.cuh>
