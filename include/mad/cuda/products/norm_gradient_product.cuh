@@ -216,20 +216,25 @@ __device__ void compute(const Block& block, const Operands& of, float* column_su
     }
   }
   columns.store(column_sums + threadIdx.x / 32 * sums);
-  asm volatile("bar.sync 3, %0;" : : "n"(computing_threads) : "memory");
+  if (sends) wait_for_boxes_to_be_read();
+}
+
+/// The block's sums, from those of its warps.
+__device__ inline void write_sums(const Operands& of, const float* column_sums) {
   const int column = static_cast<int>(threadIdx.x);
-  static_assert(computing_threads == sums);
+  if (column >= sums) return;
+  static_assert(computing_threads >= sums);
   float sum = 0;
 #pragma unroll
   for (int w = 0; w < warpgroups * 4; ++w) sum += column_sums[w * sums + column];
   of.partial[blockIdx.x * sums + column] = sum;
-  if (sends) wait_for_boxes_to_be_read();
 }
 
 template <bool Centred>
 __device__ void run(const Operands& of, std::byte* memory) {
   memory += (1024 - __cvta_generic_to_shared(memory) % 1024) % 1024;
   const Block block{static_cast<std::uint32_t>(__cvta_generic_to_shared(memory)), of.panels, of.stages};
+  auto* column_sums = reinterpret_cast<float*>(memory + Memory::column_sums);
   if (threadIdx.x == computing_threads) {
     for (int w = 0; w < warpgroups; ++w)
       for (int s = 0; s < of.stages; ++s) {
@@ -242,11 +247,13 @@ __device__ void run(const Operands& of, std::byte* memory) {
   __syncthreads();
   if (threadIdx.x < computing_threads) {
     tensor::get_registers<computing_registers>();
-    compute<Centred>(block, of, reinterpret_cast<float*>(memory + Memory::column_sums));
+    compute<Centred>(block, of, column_sums);
   } else {
     tensor::give_registers<copying_registers>();
     if (threadIdx.x == computing_threads) copy_all(block, of);
   }
+  __syncthreads();
+  write_sums(of, column_sums);
 }
 
 #endif

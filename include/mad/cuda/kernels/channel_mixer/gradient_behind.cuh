@@ -38,15 +38,16 @@ public:
       }
     }
   }
-  /// The block's sums over its rows. \p own is room in shared memory, of this warp, and \p others that of the first
-  /// one, from which on each has its own \p stride floats behind the one before.
-  __device__ void write_sums(float* own, const float* others, int stride, float* to) const {
-    columns_.store(own);
-    asm volatile("bar.sync 1, %0;" : : "n"(threads) : "memory");  // the warps that compute
-    static_assert(threads == norm_gradient_product::sums);
+  /// The warp's sums over its rows. \param to room in shared memory for 2 x 128 floats
+  __device__ void store_sums(float* to) const { columns_.store(to); }
+  /// The block's sums, behind a barrier of it. \param from those of the first of its warps that compute; each has its
+  /// own \p stride floats behind the one before
+  static __device__ void write_sums(const float* from, int stride, float* to) {
+    static_assert(threads >= norm_gradient_product::sums);
+    if (threadIdx.x >= norm_gradient_product::sums) return;
     float sum = 0;
 #pragma unroll
-    for (int warp = 0; warp < threads / 32; ++warp) sum += others[warp * stride + threadIdx.x];
+    for (int warp = 0; warp < threads / 32; ++warp) sum += from[warp * stride + threadIdx.x];
     to[threadIdx.x] = sum;
   }
 

@@ -227,16 +227,18 @@ struct Mixer {
       for (unsigned block = blockIdx.x; block < blocks; block += gridDim.x)
         compute_rows(weights, turn, rows, gradient, block, lists...);
       rows.finish();
-      if constexpr (HasGradient)
-        gradient.write_sums(rows.room_for_sums(), rows.room_of_first_warp(), StagedRows::warp_size / 2,
-                            memory.partial + blockIdx.x * norm_gradient_product::sums);
+      if constexpr (HasGradient) gradient.store_sums(rows.room_for_sums());
     } else {
       tensor::give_registers<channel_mixer_detail::copying_registers>();
-      if (threadIdx.x != threads) return;
-      for (unsigned block = blockIdx.x; block < blocks; block += gridDim.x) {
+      for (unsigned block = blockIdx.x; threadIdx.x == threads && block < blocks; block += gridDim.x) {
 #pragma unroll 1
         for (int p = 0; p < parts; ++p, turn.advance()) weights.fill(turn, memory, p);
       }
+    }
+    if constexpr (HasGradient) {
+      __syncthreads();
+      GradientBehind::write_sums(rows.room_of_first_warp(), StagedRows::warp_size / 2,
+                                 memory.partial + blockIdx.x * norm_gradient_product::sums);
     }
   }
 

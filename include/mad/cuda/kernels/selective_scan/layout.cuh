@@ -209,16 +209,14 @@ public:
   __device__ void start() {
 #pragma unroll
     for (std::uint64_t& barrier : given_)
-      asm volatile("mbarrier.init.shared.b64 [%0], 1;" : : "r"(address(barrier)) : "memory");
+      asm volatile("mbarrier.init.shared.b64 [%0], 32;" : : "r"(address(barrier)) : "memory");
   }
-  /// The warp whose turn it is has dealt with segment \p k, counted from the first one that is dealt with.
+  /// The warp whose turn it is has dealt with segment \p k, counted from the first one that is dealt with. All lanes
+  /// arrive: that is quicker than one behind a barrier of the warp.
   __device__ void give(unsigned k, int lane, const float (&x)[lane_states]) {
     store(handed_[lane], x);
-    __syncwarp();
-    if (lane == 0) {
-      [[maybe_unused]] std::uint64_t state;
-      asm volatile("mbarrier.arrive.shared.b64 %0, [%1];" : "=l"(state) : "r"(address(given_[k % 2])) : "memory");
-    }
+    [[maybe_unused]] std::uint64_t state;
+    asm volatile("mbarrier.arrive.shared.b64 %0, [%1];" : "=l"(state) : "r"(address(given_[k % 2])) : "memory");
   }
   /// Waits for what is given with segment k - 1.
   __device__ void take(unsigned k, int lane, float (&x)[lane_states]) {
