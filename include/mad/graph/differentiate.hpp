@@ -165,13 +165,8 @@ public:
   /// True if a kernel that can multiply is to get the factors of a gradient, where they lie in memory anyhow.
   constexpr bool gives_factors() const { return factors_; }
 
-  /// True for an output that devices may store in another type than its neighbours.
-  constexpr bool is_exact(int id) const {
-    const Node& n = graph_.nodes[id];
-    const bool further = n.op->kind == Kind::result;
-    const Operation* op = further ? graph_.nodes[n.operand[0]].op : n.op;
-    return ((op->exact_outputs >> (further ? n.attribute[0] : 0)) & 1u) != 0;
-  }
+  /// True for an output that devices store in full precision.
+  constexpr bool is_exact(int id) const { return mad::is_exact(graph_.nodes, id); }
   /// True if a gradient for the node is wanted.
   constexpr bool wanted(int id) const { return wanted_[id]; }
 
@@ -234,7 +229,6 @@ public:
       op->adjoint(*this, i);
     }
     g.input_gradient = total_[0];
-    absorb_addends();
   }
 
 private:
@@ -307,61 +301,6 @@ private:
       const Value whole = count == 1 ? parts[0] : Value{&graph_, graph_.append(n)};
       add(id, whole);
     }
-  }
-
-  /// Turns total + v into v with the total as its addend, where v's operation can add one and nobody else reads v: sums
-  /// of gradients, and a residual's. This comes last: while adjoints are being made, a contribution may still be given
-  /// to another node, and the sum's own adjoint knows nothing of it.
-  constexpr void absorb_addends() {
-    Graph& g = graph_;
-    int uses[Graph::capacity]{};
-    for (int i = 0; i < g.size; ++i) {
-      if (g.nodes[i].op->kind == Kind::result) continue;
-      for (int k = 0; k < g.nodes[i].operands; ++k) ++uses[g.nodes[i].operand[k]];
-    }
-    ++uses[g.output];
-    if (g.input_gradient >= 0) ++uses[g.input_gradient];
-    for (int i = 0; i < g.size; ++i) {
-      if (g.nodes[i].op != &ops::add_op) continue;
-      for (int k = 1; k >= 0; --k) {
-        const int v = g.nodes[i].operand[k];
-        const int total = g.nodes[i].operand[1 - k];
-        if (uses[v] != 1 || is_exact(total) || !takes_addend(g.nodes[v], g.nodes[total]) ||
-            (has_results(v) && total > v))
-          continue;
-        Node merged = g.nodes[v];
-        if (merged.op->with_addend != nullptr) merged.op = merged.op->with_addend;
-        merged.operand[merged.operands++] = total;
-        const bool at_v = has_results(v);  // these have their places behind it
-        g.nodes[at_v ? v : i] = merged;
-        g.nodes[at_v ? i : v] = gone(merged);
-        if (at_v) replace(i, v);
-        break;
-      }
-    }
-  }
-
-  static constexpr bool takes_addend(const Node& n, const Node& addend) {
-    const bool can = n.op->addend == n.operands || n.op->with_addend != nullptr;
-    return can && n.operands < Node::max_operands && addend.domain == n.domain && addend.width == n.width;
-  }
-
-  /// Stands where a node was that is computed no more.
-  static constexpr Node gone(const Node& n) {
-    Node leaf;
-    leaf.op = &ops::absorbed_op;
-    leaf.domain = n.domain;
-    leaf.width = n.width;
-    return leaf;
-  }
-
-  /// Has everyone who reads `from` read `to`.
-  constexpr void replace(int from, int to) {
-    for (int i = from + 1; i < graph_.size; ++i)
-      for (int k = 0; k < graph_.nodes[i].operands; ++k)
-        if (graph_.nodes[i].operand[k] == from) graph_.nodes[i].operand[k] = to;
-    if (graph_.input_gradient == from) graph_.input_gradient = to;
-    if (graph_.output == from) graph_.output = to;
   }
 
   static constexpr int max_pieces = 64;

@@ -116,6 +116,13 @@ struct Node {
   double number[2]{};               ///< constants: a factor, an epsilon
 };
 
+/// True for the output of node \p id that keeps full precision on a device.
+constexpr bool is_exact(const Node* nodes, int id) {
+  const bool further = nodes[id].op->kind == Kind::result;
+  const Operation* op = nodes[further ? nodes[id].operand[0] : id].op;
+  return ((op->exact_outputs >> (further ? nodes[id].attribute[0] : 0)) & 1u) != 0;
+}
+
 /// What a parameter is to the optimiser.
 enum class Role : unsigned char { matrix, convolution, bias, norm, embedding, other };
 

@@ -3,6 +3,7 @@
 /// What a layer is, and what follows from it: graph, plan, counts.
 #pragma once
 
+#include <mad/graph/addends.hpp>
 #include <mad/graph/diagnosis.hpp>
 #include <mad/graph/fingerprint.hpp>
 #include <mad/graph/plan.hpp>
@@ -77,6 +78,7 @@ constexpr Graph build_graph(unsigned passes) {
                      (passes & stored_factors) != 0);
     d.run();
     if (g.fault == Fault::none) {
+      AddendAbsorber(g).run();
       const Node& dx = g.nodes[g.input_gradient >= 0 ? g.input_gradient : 0];
       if (g.input_gradient < 0) {
         g.input_gradient = zeros(g, Domain::tokens, Width).id;

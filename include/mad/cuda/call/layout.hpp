@@ -19,13 +19,6 @@ struct Arenas {
   bool prologue_adds = false;  ///< sums in the prologue are added to what is there
 };
 
-/// True for an output that keeps full precision.
-constexpr bool is_exact(const Node* nodes, int id) {
-  const bool further = nodes[id].op->kind == Kind::result;
-  const Operation* op = nodes[further ? nodes[id].operand[0] : id].op;
-  return ((op->exact_outputs >> (further ? nodes[id].attribute[0] : 0)) & 1u) != 0;
-}
-
 /// What a layout says about each value of a layer. One table, made once: a compiler that works these things out
 /// wherever they are asked for spends more time on them than on the kernels.
 template <int Count>
