@@ -92,7 +92,7 @@ sanitize() {
   local names
   names=$("$tests" --list-test-names-only 2>&1 || true)  # Catch2 2: its status is the number of tests
   [[ $names != *Unrecognised* ]] || names=$("$tests" --list-tests --verbosity quiet)  # Catch2 3
-  sed 's/^ *//; /^$/d' <<< "$names" | grep -v '^models come and go' | grep -E "${MAD_CASES:-}" | tr '\n' '\0' |
+  sed 's/^ *//; /^$/d' <<< "$names" | grep -E "${MAD_CASES:-}" | tr '\n' '\0' |
     xargs -0 -P 14 -I{} bash -c 'run_case "$1"' _ {}
 }
 

@@ -297,8 +297,10 @@ void check_metrics(const NormedHeadCase& found, const Expected& e) {
   }
 }
 
+constexpr Index many_rows = 20000;  ///< with which warps go on to further ones
+
 void compare(const Setup& s) {
-  if (few_shapes() && s.rows > 64) return;
+  if (few_shapes() && s.rows > 64 && s.rows != many_rows) return;
   INFO(s.rows << " rows" << (s.first_rows > 0 ? " in two parts, " : ", ") << s.classes << " classes, "
               << (s.centred ? "LayerNorm" : "RMSNorm") << (s.outputs ? "" : ", without outputs")
               << (s.gradients ? "" : ", without gradients") << ", targets ignored: " << static_cast<int>(s.ignored)
@@ -337,8 +339,8 @@ TEST_CASE("a norm, the head's logits, their loss and all gradients in one kernel
 TEST_CASE("a norm and the head in one kernel agree with their formulas where warps go over many rows") {
   if (no_device()) return;
   for (const bool centred : {false, true}) {
-    compare({.rows = 20000, .classes = 64, .centred = centred, .outputs = centred});
-    compare({.rows = 20000, .classes = 32, .centred = centred, .gradients = centred});
+    compare({.rows = many_rows, .classes = 64, .centred = centred, .outputs = centred});
+    compare({.rows = many_rows, .classes = 32, .centred = centred, .gradients = centred});
     compare({.rows = 60000, .classes = 16, .centred = centred});
   }
 }

@@ -33,6 +33,7 @@ using normed_products::tile_rows;
 using normed_products::warpgroups;
 static_assert(width == normed_products::width);
 inline constexpr int most_panels = 8;  ///< of summands, of all products
+inline constexpr int warp_rows = tile_rows / 4;
 inline constexpr int computing_threads = 128 * warpgroups;
 /// Registers are shared out to warps by fours, and those that compute get what one that copies does not need.
 inline constexpr int threads = computing_threads + 128;
@@ -172,8 +173,8 @@ __device__ void compute(const Block& block, const Operands& of, float* column_su
   using Rows = FactorRows<width, Centred>;
   const int warpgroup = static_cast<int>(threadIdx.x) / 128;
   const int lane = static_cast<int>(threadIdx.x) % 32;
-  const int warp_row = static_cast<int>(threadIdx.x) / 32 % 4 * 16;
-  const bool sends = threadIdx.x % 128 == 0;
+  const int warp_row = static_cast<int>(threadIdx.x) / 32 % 4 * warp_rows;
+  const bool sends = lane == 0;  // a warp's rows go away by themselves
   const WarpRows results(block.results(warpgroup));
   ColumnSums<Rows> columns;
   Turn turn;
@@ -191,7 +192,7 @@ __device__ void compute(const Block& block, const Operands& of, float* column_su
     columns.add(rows, x, dn, here);
     const RowGradient<Centred> gradient(rows, x, dn, of.norm_weight);
     if (sends) wait_for_boxes_to_be_read();  // of the tile before
-    asm volatile("bar.sync %0, 128;" : : "r"(1 + warpgroup) : "memory");
+    __syncwarp();
 #pragma unroll
     for (int s = 0; s < width / 16; ++s) {
       std::uint32_t words[4];
@@ -208,10 +209,10 @@ __device__ void compute(const Block& block, const Operands& of, float* column_su
       tensor::store_matrices(results.eight(2 * s + lane / 16), words);
     }
     show_to_copies();
-    asm volatile("bar.sync %0, 128;" : : "r"(1 + warpgroup) : "memory");
-    if (sends) {
+    __syncwarp();
+    if (sends && row < of.rows) {
       for (int p = 0; p < width / panel; ++p)
-        store_box(block.results(warpgroup) + p * Memory::rows_panel, of.dx, tile * tile_rows, p * panel);
+        store_box(block.results(warpgroup) + p * Memory::rows_panel + warp_row * 2 * panel, of.dx, row, p * panel);
       commit_boxes();
     }
   }
@@ -308,7 +309,7 @@ void run(Queue& queue, const GroupedProduct& p, const NormGradient& n, Index row
     of.weight[t] = tensor_map(term.weight, term.inner, width, width, panel, panel);
     for (int k = 0; k < term.inner; k += panel) of.panel[of.panels++] = {t, k};
   }
-  of.dx = tensor_map(n.dx, rows, width, static_cast<Index>(n.dx_stride), tile_rows, panel);
+  of.dx = tensor_map(n.dx, rows, width, static_cast<Index>(n.dx_stride), warp_rows, panel);
   of.stages = Memory::stages(of.panels);
   of.tiles = static_cast<int>((rows + tile_rows - 1) / tile_rows);
   of.rows = static_cast<int>(rows);
