@@ -48,7 +48,8 @@ def parse(arguments):
     parser.add_argument("--dtype", default="float32", choices=("float32", "bf16"),
                         help="bf16: mixed precision with autocast (default: float32, without TF32)")
     parser.add_argument("--compile", action="store_true",
-                        help="time the model under torch.compile as well; a case that cannot be compiled says why")
+                        help="time the model under torch.compile as well, by itself (compiled) and replaying CUDA graphs "
+                             "(graphs, its mode reduce-overhead); a case that cannot be compiled says why")
     parser.add_argument("--forms", default="quickest", choices=("quickest", "literature"),
                         help="literature: do not search, always use the form that the primitive's paper or the "
                              "reference uses (default: quickest)")
@@ -123,9 +124,12 @@ class Training:
         return (now(self.device) - start) * 1e3, loss.item()
 
 
-def measure(training, options):
+COMPILED = {"compiled": "default", "graphs": "reduce-overhead"}  # our name of a mode: torch.compile's
+
+
+def measure(training, options, mode):
     start = time.perf_counter()
-    for _ in range(options.warm_up):
+    for _ in range(max(options.warm_up, 3) if mode == "graphs" else options.warm_up):  # a graph is recorded in the second
         training.step()
     warm_up = time.perf_counter() - start
     forget_peak(options.device)
@@ -146,16 +150,16 @@ def measure_case(name, length, options):
     Quickest.search = options.forms == "quickest"
     Quickest.chosen.clear()
     eager = True
-    for mode in ("eager", "compiled") if options.compile else ("eager",):
+    for mode in ("eager", *(COMPILED if options.compile else ())):
         try:
             training = Training(names, length, batch, options)
             facts["parameters"] = sum(p.numel() for p in training.model.parameters())
-            if mode == "compiled":
+            if mode in COMPILED:
                 if not hasattr(torch, "compile"):
                     raise RuntimeError("torch.compile came with PyTorch 2")
                 getattr(torch, "_dynamo").reset()
-                training.loss = torch.compile(training.model.loss, dynamic=False)
-            result = measure(training, options)
+                training.loss = torch.compile(training.model.loss, dynamic=False, mode=COMPILED[mode])
+            result = measure(training, options, mode)
             if mode == "eager":
                 result["ways"] = ways_in_use()
         except Exception as error:  # out of memory, or whatever a compiler may raise: the other cases still count
