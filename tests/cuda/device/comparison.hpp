@@ -69,6 +69,19 @@ double distance(std::span<const A> a, std::span<const B> b, double least = 0) {
   return std::sqrt(difference) / std::max({std::sqrt(size), least, 1e-300});
 }
 
+/// The gradient of each parameter by itself, against its norm or \p least.
+template <class T>
+void check_each(std::span<const float> found, std::span<const T> expected, const ParameterLayout& layout,
+                double tolerance, double least = 0) {
+  for (const ParameterInfo& info : layout.infos) {
+    INFO("gradient of " << info.name);
+    const auto part = [&](auto all) {
+      return all.subspan(static_cast<std::size_t>(info.offset), static_cast<std::size_t>(info.size));
+    };
+    CHECK(distance(part(found), part(expected), least) < tolerance);
+  }
+}
+
 /// The gradient of all parameters, and of each by itself: against its own norm, or a share of the whole gradient's
 /// where that is more. In bfloat16 the values that a layer passes on carry errors of about a hundredth, so that
 /// parameters whose gradient is a small difference of large sums (the filter network of Hyena) are judged against more
@@ -79,13 +92,7 @@ inline void check_gradients(std::span<const float> found, std::span<const double
   CHECK(distance(found, expected) < tolerance);
   const double each = precision == Precision::exact ? tolerance : 3 * tolerance;
   const double least = (precision == Precision::exact ? 0.01 : 0.05) * whole;
-  for (const ParameterInfo& info : layout.infos) {
-    INFO("gradient of " << info.name);
-    const auto part = [&](auto all) {
-      return all.subspan(static_cast<std::size_t>(info.offset), static_cast<std::size_t>(info.size));
-    };
-    CHECK(distance(part(found), part(expected), least) < each);
-  }
+  check_each(found, expected, layout, each, least);
 }
 
 /// For tools that slow kernels down a hundredfold: with MAD_TEST_FEW_SHAPES set, one short batch per net and precision.
@@ -99,6 +106,8 @@ struct Comparison {
   Positions positions = Positions::none;
   int vocab_size = 16;
   double bf16_tolerance = 2e-2;  ///< more for layers that amplify the rounding of what they are given
+  double parts_tolerance = 0;    ///< of each parameter's gradient, in micro-batches against the whole batch; 0: any
+  bool keeps_shape = false;      ///< whatever `few_shapes` says
 };
 
 /// One batch on both devices: logits, losses, predictions, metrics, and the gradient of every parameter. In bfloat16
@@ -106,7 +115,7 @@ struct Comparison {
 /// whose parameters are rounded. (The reference's models in golden.cpp have parameters of any kind.)
 template <class Net, int Width, Norm N>
 void compare(Comparison c) {
-  if (few_shapes()) {
+  if (few_shapes() && !c.keeps_shape) {
     c.batch = std::min<Index>(c.batch, 3);
     c.length = std::min<Index>(c.length, 140);
   }
@@ -158,6 +167,7 @@ void compare(Comparison c) {
   }
   CHECK(distance<float, double>(parts.negative_log_likelihood, expected.negative_log_likelihood) < tolerance);
   check_gradients(parts.gradients, gradients, reference.layout(), c.precision, tolerance);
+  if (c.parts_tolerance > 0) check_each<float>(parts.gradients, found.gradients, reference.layout(), c.parts_tolerance);
 }
 
 /// The shapes at which kernels differ: length 1, odd lengths, batch 1, longer than every tile, shorter than the
