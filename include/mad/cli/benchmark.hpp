@@ -38,8 +38,9 @@ struct BenchmarkRequest {
   std::optional<Index> asked_at_once = {};
   RunChoice run = {};
 
-  /// Runs that are trained at the same time: a GPU is idle most of the time with one.
-  Index at_once() const { return asked_at_once.value_or(device.cuda ? 4 : 1); }
+  /// Runs that are trained at the same time. With one a GPU waits for the host now and then; more than two make fewer
+  /// steps per second (docs/performance.md).
+  Index at_once() const { return asked_at_once.value_or(device.cuda ? 2 : 1); }
 };
 
 namespace detail {
@@ -281,7 +282,7 @@ inline Command benchmark_command(CLI::App& parent, const Program& program) {
              [request](const std::string& given) { request->log_base_path = given; });
   add_device_options(*app, request->device);
   OptionGroup device(*app, "Device");
-  device.text("--runs-at-once", "INT", "cuda: 4", "runs that a GPU trains at the same time; changes no result",
+  device.text("--runs-at-once", "INT", "cuda: 2", "runs that a GPU trains at the same time; changes no result",
               [request](const std::string& given) {
                 request->asked_at_once = OptionGroup::parse_number<Index>("--runs-at-once", given, 1, 64);
               });
