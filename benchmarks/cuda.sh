@@ -85,6 +85,12 @@ sanitize() {
     echo "status $status | $(grep -oE '(RACECHECK|ERROR) SUMMARY.*' "$report") | $(grep assertions "$report") | $1"
     [ $status -ne 0 ] || return 0
     if [ $status -eq 255 ] && grep -q 'All tests passed' "$report"; then return 0; fi  # a test case that uses no GPU
+    # Races between instructions of one of cuBLASLt's kernels are not ours to mend.
+    if [ $status -eq 9 ] && grep -q 'All tests passed' "$report" && grep -q 'Race reported' "$report" &&
+      ! grep 'Race reported' "$report" | grep -qv 'access at nvjet_'; then
+      echo "  all in kernels of cuBLASLt"
+      return 0
+    fi
     grep -A 3 -E 'Race reported|Invalid|unexpected exception' "$report" | head -n 20 | cut -c 1-400
     return 1
   }
