@@ -38,8 +38,8 @@ struct BenchmarkRequest {
   std::optional<Index> asked_at_once = {};
   RunChoice run = {};
 
-  /// Runs that are trained at the same time. With one a GPU waits for the host now and then; more than two make fewer
-  /// steps per second (docs/performance.md).
+  /// Runs that are trained at the same time: on a GPU two make more steps per second than one or four
+  /// (docs/performance.md).
   Index at_once() const { return asked_at_once.value_or(device.cuda ? 2 : 1); }
 };
 
