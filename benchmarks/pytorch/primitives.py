@@ -23,6 +23,7 @@ from layers.choice import Quickest, now, ways_in_use
 from layers.model import IGNORED_TARGET, STACKS, LanguageModel, shorthand
 
 VOCAB_SIZE = 16
+COMPILED = {"compiled": "default", "graphs": "reduce-overhead"}  # our name of a mode: torch.compile's
 EXAMPLES = """examples:
   primitives.py --list                                    names and shorthands
   primitives.py --primitives retnet mamba2 --lengths 128  two of them, quickly
@@ -48,8 +49,8 @@ def parse(arguments):
     parser.add_argument("--dtype", default="float32", choices=("float32", "bf16"),
                         help="bf16: mixed precision with autocast (default: float32, without TF32)")
     parser.add_argument("--compile", action="store_true",
-                        help="time the model under torch.compile as well, by itself (compiled) and replaying CUDA graphs "
-                             "(graphs, its mode reduce-overhead); a case that cannot be compiled says why")
+                        help="time the model under torch.compile as well, by itself (compiled) and, on a GPU, replaying "
+                             "CUDA graphs (graphs, its mode reduce-overhead); a case that cannot be compiled says why")
     parser.add_argument("--forms", default="quickest", choices=("quickest", "literature"),
                         help="literature: do not search, always use the form that the primitive's paper or the "
                              "reference uses (default: quickest)")
@@ -124,9 +125,6 @@ class Training:
         return (now(self.device) - start) * 1e3, loss.item()
 
 
-COMPILED = {"compiled": "default", "graphs": "reduce-overhead"}  # our name of a mode: torch.compile's
-
-
 def measure(training, options, mode):
     start = time.perf_counter()
     for _ in range(max(options.warm_up, 3) if mode == "graphs" else options.warm_up):  # a graph is recorded in the second
@@ -150,7 +148,8 @@ def measure_case(name, length, options):
     Quickest.search = options.forms == "quickest"
     Quickest.chosen.clear()
     eager = True
-    for mode in ("eager", *(COMPILED if options.compile else ())):
+    compiled = [mode for mode in COMPILED if options.compile and (mode != "graphs" or options.device == "cuda")]
+    for mode in ("eager", *compiled):
         try:
             training = Training(names, length, batch, options)
             facts["parameters"] = sum(p.numel() for p in training.model.parameters())

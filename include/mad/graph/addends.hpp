@@ -4,6 +4,7 @@
 #pragma once
 
 #include <mad/graph/differentiate.hpp>
+#include <mad/graph/graph.hpp>
 
 namespace mad {
 
@@ -31,7 +32,7 @@ private:
   constexpr bool absorb(int i, int k) {
     const int v = graph_.nodes[i].operand[k];
     const int total = graph_.nodes[i].operand[1 - k];
-    const bool at_v = has_results(v);  // these have their places behind it
+    const bool at_v = has_result(graph_, v, 1);  // these have their places behind it
     if (uses_[v] != 1 || is_exact(graph_.nodes, total) || !takes_addend(graph_.nodes[v], graph_.nodes[total]) ||
         (at_v && total > v))
       return false;
@@ -42,10 +43,6 @@ private:
     graph_.nodes[at_v ? i : v] = gone(merged);
     if (at_v) replace(i, v);
     return true;
-  }
-
-  constexpr bool has_results(int id) const {
-    return id + 1 < graph_.size && graph_.nodes[id + 1].op->kind == Kind::result;
   }
 
   static constexpr bool takes_addend(const Node& n, const Node& addend) {

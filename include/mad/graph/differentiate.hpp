@@ -134,7 +134,7 @@ public:
   constexpr Value forward(int id) {
     const Node n = graph_.nodes[id];
     if (!is_in_mixer(id)) {
-      if (!again_.cheap || !n.op->cheap || !per_batch(n.domain) || has_results(id)) return {&graph_, id};
+      if (!again_.cheap || !n.op->cheap || !per_batch(n.domain) || has_result(graph_, id, 1)) return {&graph_, id};
       if (again_.but_kernels && takes_kernel(n)) return {&graph_, id};
       if (again_.but_operands && n.op->kind == Kind::elementwise && kernel_reads(id)) return {&graph_, id};
     }
@@ -259,10 +259,6 @@ private:
           return true;
     }
     return false;
-  }
-
-  constexpr bool has_results(int id) const {
-    return id + 1 < graph_.size && graph_.nodes[id + 1].op->kind == Kind::result;
   }
 
   /// Turns the slice contributions of a node into whole values: side by side where they do not overlap, gaps as zeros.

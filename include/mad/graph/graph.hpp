@@ -245,6 +245,16 @@ struct Value {
   constexpr Domain domain() const { return node().domain; }
 };
 
+/// The opaque operation that computes a node: the node itself, or for a further output the node before it.
+constexpr int producer(const Graph& g, int id) {
+  return g.nodes[id].op->kind == Kind::result ? g.nodes[id].operand[0] : id;
+}
+
+/// True if node `id` has a k-th further output.
+constexpr bool has_result(const Graph& g, int id, int k) {
+  return id + k < g.size && g.nodes[id + k].op->kind == Kind::result && g.nodes[id + k].operand[0] == id;
+}
+
 /// A parameter's or sub-layer's name together with the line it was written on, for messages.
 struct Name {
   std::string_view text;

@@ -5,6 +5,7 @@
 
 #include <mad/graph/addends.hpp>
 #include <mad/graph/diagnosis.hpp>
+#include <mad/graph/differentiate.hpp>
 #include <mad/graph/fingerprint.hpp>
 #include <mad/graph/plan.hpp>
 

@@ -64,16 +64,6 @@ struct Schedule {
   int uses[Graph::capacity]{};
 };
 
-/// The opaque operation that computes a node: the node itself, or for a further output the node before it.
-constexpr int producer(const Graph& g, int id) {
-  return g.nodes[id].op->kind == Kind::result ? g.nodes[id].operand[0] : id;
-}
-
-/// True if node `id` has a k-th further output.
-constexpr bool has_result(const Graph& g, int id, int k) {
-  return id + k < g.size && g.nodes[id + k].op->kind == Kind::result && g.nodes[id + k].operand[0] == id;
-}
-
 /// Outputs of a node: the node itself and the results behind it.
 constexpr int output_count(const Graph& g, int id) {
   int count = 1;

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <mad/cuda/device/precision.hpp>
+#include <mad/graph/graph.hpp>
 #include <mad/graph/layer.hpp>
 
 #include <iterator>

@@ -158,12 +158,9 @@ __global__ void __launch_bounds__(threads, blocks_at_once) kernel(const __grid_c
   auto* column_sums = reinterpret_cast<float*>(weight + classes * stride);  // the tiles have left
   columns.store(column_sums + warp * sums);
   __syncthreads();
-  for (int c = static_cast<int>(threadIdx.x); c < sums; c += threads) {
-    float sum = 0;
-#pragma unroll
-    for (int w = 0; w < warps; ++w) sum += column_sums[w * sums + c];
-    of.partial[blockIdx.x * sums + static_cast<unsigned>(c)] = sum;
-  }
+  for (int c = static_cast<int>(threadIdx.x); c < sums; c += threads)
+    of.partial[blockIdx.x * sums + static_cast<unsigned>(c)] =
+        norm_gradient_product::sum_of_warps<warps>(column_sums, sums, c);
 }
 
 }  // namespace normed_head_detail

@@ -220,17 +220,6 @@ __device__ void compute(const Block& block, const Operands& of, float* column_su
   if (sends) wait_for_boxes_to_be_read();
 }
 
-/// The block's sums, from those of its warps.
-__device__ inline void write_sums(const Operands& of, const float* column_sums) {
-  const int column = static_cast<int>(threadIdx.x);
-  if (column >= sums) return;
-  static_assert(computing_threads >= sums);
-  float sum = 0;
-#pragma unroll
-  for (int w = 0; w < warpgroups * 4; ++w) sum += column_sums[w * sums + column];
-  of.partial[blockIdx.x * sums + column] = sum;
-}
-
 template <bool Centred>
 __device__ void run(const Operands& of, std::byte* memory) {
   memory += (1024 - __cvta_generic_to_shared(memory) % 1024) % 1024;
@@ -254,7 +243,10 @@ __device__ void run(const Operands& of, std::byte* memory) {
     if (threadIdx.x == computing_threads) copy_all(block, of);
   }
   __syncthreads();
-  write_sums(of, column_sums);
+  const int column = static_cast<int>(threadIdx.x);
+  static_assert(threads >= sums);
+  if (column < sums)
+    of.partial[blockIdx.x * sums + column] = sum_of_warps<computing_threads / 32>(column_sums, sums, column);
 }
 
 #endif

@@ -78,6 +78,16 @@ struct ColumnSums {
   }
 };
 
+/// One of a block's sums, from those that so many of its warps have stored, \p stride floats apart, ahead of a barrier
+/// of the block.
+template <int Warps>
+__device__ inline float sum_of_warps(const float* stored, int stride, int column) {
+  float sum = 0;
+#pragma unroll
+  for (int w = 0; w < Warps; ++w) sum += stored[w * stride + column];
+  return sum;
+}
+
 /// The gradient of a norm of a warp's rows: what all numbers of a row share. `g` is dn times the norm's weight.
 template <bool Centred>
 struct RowGradient {

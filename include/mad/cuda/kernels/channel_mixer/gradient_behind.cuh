@@ -40,16 +40,6 @@ public:
   }
   /// The warp's sums over its rows. \param to room in shared memory for 2 x 128 floats
   __device__ void store_sums(float* to) const { columns_.store(to); }
-  /// The block's sums, behind a barrier of it. \param from those of the first of its warps that compute; each has its
-  /// own \p stride floats behind the one before
-  static __device__ void write_sums(const float* from, int stride, float* to) {
-    static_assert(threads >= norm_gradient_product::sums);
-    if (threadIdx.x >= norm_gradient_product::sums) return;
-    float sum = 0;
-#pragma unroll
-    for (int warp = 0; warp < threads / 32; ++warp) sum += from[warp * stride + threadIdx.x];
-    to[threadIdx.x] = sum;
-  }
 
 private:
   using Rows = FactorRows<norm_gradient_product::width, true>;

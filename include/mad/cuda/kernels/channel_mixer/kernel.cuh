@@ -21,6 +21,7 @@
 #include <mad/cuda/kernels/channel_mixer/rows.cuh>
 #include <mad/cuda/kernels/elementwise.cuh>
 #include <mad/cuda/products/factor_norm.cuh>
+#include <mad/cuda/products/norm_gradient_rows.cuh>
 
 #include <algorithm>
 #include <cstdint>
@@ -237,8 +238,12 @@ struct Mixer {
     }
     if constexpr (HasGradient) {
       __syncthreads();
-      GradientBehind::write_sums(rows.room_of_first_warp(), StagedRows::warp_size / 2,
-                                 memory.partial + blockIdx.x * norm_gradient_product::sums);
+      constexpr unsigned sums = norm_gradient_product::sums;
+      static_assert(threads >= sums);
+      float* partial = memory.partial + blockIdx.x * sums;
+      if (threadIdx.x < sums)
+        partial[threadIdx.x] = norm_gradient_product::sum_of_warps<threads / 32>(
+            rows.room_of_first_warp(), StagedRows::warp_size / 2, static_cast<int>(threadIdx.x));
     }
   }
 
